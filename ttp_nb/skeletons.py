@@ -10,6 +10,7 @@ import colorsys
 from dataclasses import dataclass
 import cv2
 import numpy as np
+from fastcore.basics import patch
 
 # %% ../nbs/00_skeletons.ipynb #95626453
 class TTPError(Exception):
@@ -23,7 +24,7 @@ class Skeleton:
     joints:tuple # (J,) unique joint names; their order is the order of every keypoint array
     pairs:tuple=() # (right, left) joint numbers
     limbs:tuple=() # (from, to) joint numbers, drawn as lines
-    torso:tuple|None=None # two groups of joint numbers: the torso runs between the mid-points; None where it is unknown
+    torso:tuple|None=None # two groups of joint numbers, the torso runs between their mid-points; None: unknown
 
     def __post_init__(self):
         for f in ('joints', 'pairs', 'limbs', 'torso'): object.__setattr__(self, f, _tuples(getattr(self, f)))
@@ -45,21 +46,21 @@ def _tuples(x):
 def _check_skeleton(s):
     "Raises TTPError when the fields of skeleton `s` do not fit together."
     def bad(what): raise TTPError(f"Skeleton '{s.name}': {what}")
-    if not s.joints or not all(isinstance(j, str) for j in s.joints): bad('joints must be a non-empty list of names.')
+    names = isinstance(s.joints, tuple) and s.joints and all(isinstance(j, str) for j in s.joints)
+    if not names: bad('joints must be a list of names, at least one.')
     if len(set(s.joints)) < len(s.joints): bad('a joint name occurs twice; give every joint its own name.')
     for f in ('pairs', 'limbs'):
         for p in getattr(s, f):
-            if len(p) != 2 or p[0] == p[1]: bad(f'{f} must hold pairs of two different joints, got {p}.')
+            if not isinstance(p, tuple) or len(p)!=2 or p[0]==p[1]: bad(f'{f} must hold pairs of two different joints, got {p}.')
     if s.torso is not None and (len(s.torso) != 2 or not all(isinstance(g, tuple) and g for g in s.torso)):
         bad('torso must be two non-empty groups of joints, or None.')
     for i in [i for p in s.pairs+s.limbs+(s.torso or ()) for i in p]:
-        if not isinstance(i, (int, np.integer)) or not 0 <= i < len(s): bad(f'joint number {i} is not in 0..{len(s)-1}.')
+        if not isinstance(i, (int, np.integer)) or not 0 <= i < len(s):
+            bad(f'joint number {i} is not in 0..{len(s)-1}.')
     paired = [i for p in s.pairs for i in p]
     if len(set(paired)) < len(paired): bad('a joint is in more than one right-left pair.')
 
 # %% ../nbs/00_skeletons.ipynb #41203a38
-from fastcore.basics import patch
-
 @patch
 def index(self:Skeleton,
     name:str, # a joint's name
@@ -92,7 +93,8 @@ H36M16 = Skeleton('h36m16',
     ('right_ankle', 'right_knee', 'right_hip', 'left_hip', 'left_knee', 'left_ankle', 'pelvis', 'thorax', 'neck',
      'head', 'right_wrist', 'right_elbow', 'right_shoulder', 'left_shoulder', 'left_elbow', 'left_wrist'),
     pairs=((0,5), (1,4), (2,3), (10,15), (11,14), (12,13)),
-    limbs=((0,1), (1,2), (2,6), (5,4), (4,3), (3,6), (6,7), (7,8), (8,9), (10,11), (11,12), (12,7), (15,14), (14,13), (13,7)),
+    limbs=((0,1), (1,2), (2,6), (5,4), (4,3), (3,6), (6,7), (7,8), (8,9), (10,11), (11,12), (12,7),
+           (15,14), (14,13), (13,7)),
     torso=((8,), (2,3)))
 
 # %% ../nbs/00_skeletons.ipynb #747cc8c0
@@ -116,11 +118,26 @@ def joint_colors(
             col[j] = np.round(255*np.array(colorsys.hsv_to_rgb(h0+(h1-h0)*k/n, .9, 1.)))
     return col
 
+def _limb_colors(skel):
+    "A colour for every limb: the mean of its ends, grey where it joins right and left."
+    col,side = joint_colors(skel).astype(int),np.zeros(len(skel), int)
+    for r,l in skel.pairs: side[r],side[l] = 1,-1
+    return [[170]*3 if side[a]*side[b]<0 else ((col[a]+col[b])//2).tolist() for a,b in skel.limbs]
+
 # %% ../nbs/00_skeletons.ipynb #2e887023
 def _to_fixed(p, shift=4):
     "Sub-pixel positions as OpenCV's fixed-point integers."
     return tuple(int(v) for v in np.round(np.asarray(p, float)*(1<<shift)))
 
+def _check_drawing(img, kp, vis, skel):
+    "Raises TTPError when image, keypoints and skeleton do not fit together."
+    if img.dtype!=np.uint8 or img.ndim!=3 or img.shape[2]!=3:
+        raise TTPError(f'draw_pose needs an (H,W,3) uint8 image, got {img.shape} of {img.dtype}.')
+    if kp.shape!=(len(skel),2) or vis.shape!=(len(skel),):
+        raise TTPError(f"draw_pose with skeleton '{skel.name}' needs keypoints of shape ({len(skel)}, 2) and visibility "
+                       f"of shape ({len(skel)},), got {kp.shape} and {vis.shape}: is it the right skeleton?")
+
+# %% ../nbs/00_skeletons.ipynb #f28c9cc5
 def draw_pose(
     img, # (H,W,3) uint8 RGB
     kp, # (J,2) x,y in pixels of `img`; NaN where unknown
@@ -130,18 +147,17 @@ def draw_pose(
 ): # (H,W,3) uint8, a copy
     "Draws the limbs and joints of one pose on a copy of `img`."
     img,kp = np.array(img, order='C'),np.asarray(kp, float)
-    if img.dtype!=np.uint8 or img.ndim!=3: raise TTPError(f'draw_pose needs an (H,W,3) uint8 image, got {img.shape} {img.dtype}.')
-    if kp.shape!=(len(skel),2): raise TTPError(f"draw_pose needs ({len(skel)},2) keypoints for '{skel.name}', got {kp.shape}.")
-    ok = (np.abs(np.nan_to_num(kp, nan=np.inf))<1e5).all(1) & (True if vis is None else np.asarray(vis).astype(bool))
-    r,col = r or max(1., min(img.shape[:2])/60),joint_colors(skel).astype(int)
-    for a,b in skel.limbs:
-        if ok[a] and ok[b]:
-            c = (col[a]+col[b])//2
-            cv2.line(img, _to_fixed(kp[a]), _to_fixed(kp[b]), c.tolist(), max(1, round(.8*r)), cv2.LINE_AA, 4)
-    for j in np.flatnonzero(ok): cv2.circle(img, _to_fixed(kp[j]), round(r*16), col[j].tolist(), -1, cv2.LINE_AA, 4)
+    vis = np.ones(len(kp), bool) if vis is None else np.asarray(vis).astype(bool)
+    _check_drawing(img, kp, vis, skel)
+    ok = (np.abs(np.nan_to_num(kp, nan=np.inf))<1e5).all(1) & vis # far outside would overflow OpenCV's integers
+    r = r or max(1., min(img.shape[:2])/60)
+    for (a,b),c in zip(skel.limbs, _limb_colors(skel)):
+        if ok[a] and ok[b]: cv2.line(img, _to_fixed(kp[a]), _to_fixed(kp[b]), c, max(1, round(.8*r)), cv2.LINE_AA, 4)
+    for p,c in zip(kp[ok], joint_colors(skel)[ok].tolist()):
+        cv2.circle(img, _to_fixed(p), round(r*16), c, -1, cv2.LINE_AA, 4)
     return img
 
-# %% ../nbs/00_skeletons.ipynb #f28c9cc5
+# %% ../nbs/00_skeletons.ipynb #49cf7451
 def show_images(
     imgs, # images: (H,W,3) uint8 or (H,W), any sizes
     titles=None, # one title for each
@@ -155,7 +171,7 @@ def show_images(
     cols = min(len(imgs), cols or 8)
     rows = -(-len(imgs)//cols)
     aspect = max(o.shape[0]/o.shape[1] for o in imgs)
-    fig,axs = plt.subplots(rows, cols, figsize=(size*cols, size*aspect*rows), squeeze=False, layout='constrained')
+    _,axs = plt.subplots(rows, cols, figsize=(size*cols, size*aspect*rows), squeeze=False, layout='constrained')
     for ax in axs.flat: ax.axis('off')
     for k,(ax,o) in enumerate(zip(axs.flat, imgs)):
         ax.imshow(o, cmap='gray' if o.ndim==2 else None)

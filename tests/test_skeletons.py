@@ -1,0 +1,102 @@
+"Edge cases of joint sets and of drawing."
+import subprocess, sys
+import numpy as np, pytest
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, TTPError, draw_pose, joint_colors, show_images
+
+ALL = [PENN13, BBC7, H36M16, COCO17]
+IMG = np.full((64,80,3), 60, np.uint8)
+
+
+@pytest.mark.parametrize('skel', ALL, ids=lambda s: s.name)
+def test_constants_are_consistent(skel):
+    assert sorted(skel.flip) == list(range(len(skel))) and skel.flip.dtype == np.int64
+    assert (skel.flip[skel.flip] == np.arange(len(skel))).all()
+    middle = {skel.joints[j] for j in range(len(skel)) if skel.flip[j]==j}
+    assert middle <= {'head', 'nose', 'pelvis', 'thorax', 'neck'}
+    for r,l in skel.pairs: assert skel.joints[r].startswith('right_') and skel.joints[l].startswith('left_')
+    assert sorted(i for p in skel.parts.values() for i in p) == list(range(len(skel)))
+    limbs = {frozenset(l) for l in skel.limbs}
+    assert len(limbs)==len(skel.limbs)
+    flip = skel.flip
+    assert {frozenset(flip[list(l)]) for l in skel.limbs} == limbs, 'limbs must look the same in the mirror'
+
+
+def test_torsos_are_those_of_the_metrics():
+    assert PENN13.torso == ((1,2), (7,8)) and H36M16.torso == ((8,), (2,3)) and BBC7.torso is None
+    assert H36M16.joints[8]=='neck' and H36M16.joints[2]=='right_hip' and H36M16.joints[12:14]==('right_shoulder', 'left_shoulder')
+
+
+@pytest.mark.parametrize('kw,says', [
+    (dict(joints=[]), 'names'), (dict(joints=['a', 3]), 'names'), (dict(joints=['a', 'a']), 'twice'),
+    (dict(pairs=[[0,0]]), 'different'), (dict(pairs=[[0,1,2]]), 'pairs'), (dict(pairs=[[0,1], [1,2]]), 'more than one'),
+    (dict(limbs=[[0,3]]), 'joint number 3'), (dict(limbs=[[-1,0]]), 'joint number -1'), (dict(limbs=[[0,1.5]]), '1.5'),
+    (dict(torso=[[0]]), 'torso'), (dict(torso=[[0], []]), 'torso'), (dict(torso=[0, 1]), 'torso'),
+    (dict(torso=[[0], [9]]), 'joint number 9'), (dict(pairs=[3]), 'pairs'), (dict(joints='abc'), 'names'),
+])
+def test_wrong_skeletons_are_refused(kw, says):
+    with pytest.raises(TTPError, match=says): Skeleton('mine', **(dict(joints=['a', 'b', 'c'])|kw))
+
+
+def test_lists_become_tuples_and_are_frozen():
+    s = Skeleton('s', ['a', 'b'], [[0,1]], [[0,1]], [[0], [1]])
+    assert s == Skeleton('s', ('a', 'b'), ((0,1),), ((0,1),), ((0,), (1,))) and hash(s)
+    with pytest.raises(Exception): s.name = 'other'
+
+
+@pytest.mark.parametrize('skel', ALL, ids=lambda s: s.name)
+def test_colours_are_distinct_on_each_side(skel):
+    c = joint_colors(skel)
+    assert c.shape == (len(skel),3) and c.dtype == np.uint8
+    for side in (0,1): assert len({tuple(c[p[side]]) for p in skel.pairs}) == len(skel.pairs)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e12])
+def test_positions_that_cannot_be_drawn_leave_no_trace(value):
+    assert (draw_pose(IMG, np.full((13,2), value)) == IMG).all()
+
+
+def test_half_a_position_is_no_position():
+    kp = np.full((13,2), np.nan); kp[0] = 5, np.nan
+    assert (draw_pose(IMG, kp) == IMG).all()
+
+
+def test_drawing_is_sub_pixel_and_at_pixel_centres():
+    kp = np.full((13,2), np.nan); kp[0] = 30,20
+    ys,xs = np.nonzero((draw_pose(IMG, kp, r=3.) != IMG).any(-1))
+    assert (xs.min()+xs.max(), ys.min()+ys.max()) == (60,40)
+    assert (draw_pose(IMG, kp, r=3.) != draw_pose(IMG, kp+.25, r=3.)).any()
+
+
+def test_outside_and_tiny_images():
+    kp = np.stack([np.linspace(-500, 500, 13), np.linspace(900, -900, 13)], 1)
+    assert draw_pose(IMG, kp).shape == IMG.shape
+    assert draw_pose(np.zeros((1,1,3), np.uint8), kp).shape == (1,1,3)
+
+
+def test_views_can_be_drawn_on_and_stay_untouched():
+    big = np.zeros((64,80,3), np.uint8); view = big[::2,::-2]
+    out = draw_pose(view, np.full((13,2), 10.))
+    assert out.any() and not big.any()
+
+
+@pytest.mark.parametrize('img,kp,vis', [
+    (IMG.astype(float), np.zeros((13,2)), None), (IMG[...,0], np.zeros((13,2)), None),
+    (np.zeros((8,8,4), np.uint8), np.zeros((13,2)), None), (IMG, np.zeros((12,2)), None),
+    (IMG, np.zeros((13,3)), None), (IMG, np.zeros((13,2)), np.ones(12)),
+])
+def test_drawing_refuses_what_does_not_fit(img, kp, vis):
+    with pytest.raises(TTPError, match='draw_pose'): draw_pose(img, kp, vis)
+
+
+def test_show_images_makes_a_grid():
+    import matplotlib; matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    axs = show_images([IMG, IMG[...,0], IMG[:10]], titles='abc', cols=2)
+    assert len(axs)==3 and axs[2].get_title()=='c' and len(plt.gcf().axes)==4
+    plt.close('all')
+    with pytest.raises(TTPError): show_images([])
+
+
+def test_import_is_light():
+    code = "import sys, ttp_nb.skeletons; sys.exit(any(m in sys.modules for m in ('matplotlib', 'torch', 'torchvision')))"
+    assert subprocess.run([sys.executable, '-c', code]).returncode == 0
