@@ -1,0 +1,168 @@
+"""The package as a whole: light imports, notebooks in reading order, clean pages, pinned requirements."""
+import ast, configparser, json, re, subprocess, sys
+from pathlib import Path
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+NBS = sorted(p for p in (ROOT/'nbs').glob('*.ipynb') if p.name[0] not in '._')
+MODULES = sorted(p for p in (ROOT/'ttp_nb').glob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
+OTHER_NAMES = {'22_speed': 'benchmark'} # notebooks whose module is called something else
+stem = lambda p: p.stem
+
+
+def cells(nb, kind='code'):
+    return [c for c in json.loads(nb.read_text(encoding='utf-8'))['cells'] if c['cell_type']==kind]
+
+def source(cell): return ''.join(cell['source'])
+
+def number(nb): # its place in the reading order; the front page may use all
+    return int(nb.stem[:2]) if re.match(r'\d\d_', nb.stem) else 100
+
+def exported_name(nb):
+    found = [m for c in cells(nb) for m in re.findall(r'^#\|\s*default_exp\s+(\S+)', source(c), re.M)]
+    assert len(found)<=1, f'{nb.name} exports to {found}; one notebook, one module'
+    return found[0] if found else None
+
+EXPORTED = {exported_name(nb): nb for nb in NBS if exported_name(nb)} # module name -> its notebook
+BY_NUMBER = sorted(EXPORTED, key=lambda m: number(EXPORTED[m]))
+
+
+def parse_cell(src):
+    "A cell's syntax tree, without IPython's magics and shell lines."
+    if src.lstrip().startswith('%%'): return ast.parse('')
+    return ast.parse('\n'.join(re.sub(r'^(\s*)(?:[%!?].*|.*\?)$', r'\1pass', line) for line in src.split('\n')))
+
+def imported_modules(tree):
+    "Names X of every `ttp_nb.X` that a syntax tree imports, at the top or inside functions."
+    names = set()
+    for n in ast.walk(tree):
+        if isinstance(n, ast.Import): names |= {a.name for a in n.names}
+        elif isinstance(n, ast.ImportFrom):
+            base = ('ttp_nb.' if n.level else '')+(n.module or '')
+            names |= {base} | {f'{base.rstrip(".")}.{a.name}' for a in n.names}
+    names = {n.split('.')[1] for n in names if n.startswith('ttp_nb.')}
+    return names & {p.stem for p in MODULES}
+
+
+def in_fresh_python(code):
+    r = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert r.returncode==0, r.stderr
+    return json.loads(r.stdout)
+
+@pytest.mark.parametrize('name', ['ttp_nb', 'ttp_nb.cli'])
+def test_import_is_light(name):
+    if name=='ttp_nb.cli' and 'cli' not in EXPORTED: pytest.skip('no notebook exports the command line yet')
+    loaded = in_fresh_python(f'import json, sys, {name}; print(json.dumps(list(sys.modules)))')
+    assert name in loaded
+    assert not {'torch', 'torchvision', 'matplotlib'} & set(loaded), f'import {name} is not light'
+
+def test_modules_import_and_hold_what_they_promise():
+    code = f'''
+import importlib, json, sys
+new = {{}}
+for name in {BY_NUMBER}:
+    before = set(sys.modules)
+    m = importlib.import_module('ttp_nb.'+name)
+    absent = [n for n in m.__all__ if not hasattr(m, n)]
+    new[name] = [sorted({{'torchvision', 'matplotlib'}} & (set(sys.modules)-before)), absent]
+print(json.dumps(new))'''
+    found = in_fresh_python(code)
+    assert list(found)==BY_NUMBER and found
+    for name,(heavy,absent) in found.items():
+        assert not absent, f'ttp_nb.{name}.__all__ names {absent}, which are not there'
+        assert 'matplotlib' not in heavy, f'ttp_nb.{name} loads matplotlib on import; import it where it draws'
+        assert 'torchvision' not in heavy or name in ('pose_resnet', 'perceptual'), f'ttp_nb.{name} loads torchvision'
+
+
+def test_every_module_has_its_notebook():
+    assert sorted(EXPORTED)==[p.stem for p in MODULES]
+    for name,nb in EXPORTED.items():
+        assert OTHER_NAMES.get(nb.stem, nb.stem[3:])==name, f'{nb.name} exports {name}'
+        assert f'File to edit: ../nbs/{nb.name}' in (ROOT/'ttp_nb'/f'{name}.py').read_text(encoding='utf-8')
+    numbers = [number(nb) for nb in NBS]
+    assert len(set(numbers))==len(numbers), 'two notebooks have the same number'
+
+@pytest.mark.parametrize('nb', NBS, ids=stem)
+def test_no_notebook_imports_a_later_one(nb):
+    used = {m for c in cells(nb) for m in imported_modules(parse_cell(source(c)))}
+    later = {m for m in used if m in EXPORTED and number(EXPORTED[m])>number(nb)}
+    assert not later, f'{nb.name} imports {sorted(later)}, which the reader has not met'
+
+@pytest.mark.parametrize('path', MODULES, ids=stem)
+def test_no_module_imports_a_later_one(path):
+    used = imported_modules(ast.parse(path.read_text(encoding='utf-8')))
+    assert all(number(EXPORTED[m])<number(EXPORTED[path.stem]) for m in used), f'{path.stem} imports {sorted(used)}'
+
+def test_imports_are_seen():
+    "The two tests above rest on this parser."
+    for src in ('%matplotlib inline\nfrom ttp_nb.skeletons import *', 'def f():\n    !ls\n    import ttp_nb.skeletons as s'):
+        assert imported_modules(parse_cell(src+'\nlen?'))=={'skeletons'}, src
+    for src in ('from .skeletons import PENN13', 'from . import skeletons', 'from ttp_nb import skeletons'):
+        assert imported_modules(ast.parse(src))=={'skeletons'}, src
+    assert imported_modules(ast.parse('import torch, os\nfrom skeletons import x'))==set()
+
+
+PATH = re.compile(r'(?<![\w.:/])/(?:work|tmp|root|home|opt|Users|private|var|mnt|usr|content)/[\w.-]+|\b[A-Z]:\\\w')
+
+@pytest.mark.parametrize('nb', NBS, ids=stem)
+def test_page_is_executed_and_clean(nb):
+    outputs = [o for c in cells(nb) for o in c['outputs']]
+    assert outputs or not cells(nb), f'{nb.name} carries no outputs: execute it before committing'
+    assert not [o for o in outputs if o['output_type']=='error'], f'{nb.name} carries a traceback'
+    text = '\n'.join(''.join(s) for o in outputs
+                     for s in [o.get('text', ''), *[v for k,v in o.get('data', {}).items() if k.startswith('text/')]])
+    assert 'Traceback (most recent call last)' not in text, f'{nb.name} prints a traceback'
+    assert not PATH.search(text), f'{nb.name} prints a path of one machine: {PATH.search(text)[0]}'
+    assert not re.search(r'\bat 0x[0-9a-f]{6,}', text), f'{nb.name} prints a memory address'
+
+@pytest.mark.parametrize('nb', NBS, ids=stem)
+def test_page_is_small(nb):
+    limit = 200 if exported_name(nb) else 400 # KB; pages that only teach or experiment may be larger
+    assert nb.stat().st_size <= limit*1024, f'{nb.name}: {nb.stat().st_size//1024} KB, {limit} at most'
+
+def test_page_checks_can_see():
+    for bad in ('saved /tmp/x.mp4', "'/home/me/v.png'", r'C:\Users\me'): assert PATH.search(bad), bad
+    for good in ('output/demo/x.mp4', 'https://a.org/home/x', '1/2', '../tmp/x'): assert not PATH.search(good), good
+
+
+def definitions(path):
+    "Top-level functions and classes of a module, in order."
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    return [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
+
+def is_patch(node): return any(ast.unparse(d).split('(')[0] in ('patch', 'patch_to') for d in node.decorator_list)
+
+@pytest.mark.parametrize('path', MODULES, ids=stem)
+def test_public_names_have_docstrings(path):
+    bare = [n.name for n in definitions(path) if not n.name.startswith('_') and not ast.get_docstring(n)]
+    assert not bare, f'{path.name}: {bare} say nothing of what they do'
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    assert ast.get_docstring(tree), f'{path.name}: its notebook does not begin with a title and "> one line"'
+
+@pytest.mark.parametrize('path', MODULES, ids=stem)
+def test_nothing_is_defined_twice(path):
+    names = [n.name for n in definitions(path) if not is_patch(n)]
+    assert len(set(names))==len(names), f'{path.name}: {sorted({n for n in names if names.count(n)>1})} twice'
+
+@pytest.mark.parametrize('path', MODULES, ids=stem)
+def test_lines_fit(path):
+    "As ruff's E501, but for `__all__`, which nbdev writes wider."
+    text = re.sub(r'^__all__ = \[.*?\]$', '', path.read_text(encoding='utf-8'), flags=re.M|re.S)
+    long = [line for line in text.splitlines() if len(line)>110]
+    assert not long, f'{path.name} has {len(long)} lines over 110, the first: {long[0]}'
+
+
+def test_constraints_pin_every_requirement_once():
+    settings = configparser.ConfigParser(delimiters=['='])
+    settings.read(ROOT/'settings.ini', encoding='utf-8')
+    need = [Requirement(r) for k in ('requirements', 'dev_requirements') for r in settings['DEFAULT'][k].split()]
+    lines = [line for line in (ROOT/'constraints.txt').read_text().splitlines() if line and not line.startswith('#')]
+    pins = [Requirement(line) for line in lines]
+    key = lambda r: re.sub(r'[-_.]+', '-', r.name).lower()
+    assert not [p.name for p in pins if key(p).startswith(('nvidia', 'cuda')) or key(p) in ('triton', 'ttp-nb')]
+    for python in ('3.10', '3.11', '3.12', '3.13'):
+        here = [p for p in pins if not p.marker or p.marker.evaluate({'python_version': python})]
+        versions = {key(p): str(p.specifier).removeprefix('==') for p in here}
+        assert len(versions)==len(here), f'constraints.txt pins a package twice for Python {python}'
+        for r in need: assert r.specifier.contains(versions[key(r)]), f'{r} but {versions[key(r)]} for Python {python}'
