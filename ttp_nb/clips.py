@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from scipy.io import loadmat, savemat
 from .skeletons import PENN13, Skeleton, TTPError
 from .geometry import box_to_center_scale
+from .video import open_frames
 
 # %% ../nbs/05_clips.ipynb #227c0980
 @dataclass(repr=False, eq=False)
@@ -39,7 +40,7 @@ class Clip:
 # %% ../nbs/05_clips.ipynb #d451c7bc
 def _no_extent(boxes):
     "(T,) True where a box spans nothing: a corner that is not finite, a negative side, or a point."
-    wh = boxes[:,2:]-boxes[:,:2]
+    with np.errstate(invalid='ignore'): wh = boxes[:,2:]-boxes[:,:2]
     return ~(np.isfinite(boxes).all(1) & (wh.min(1)>=0) & (wh.max(1)>0))
 
 def _shaped(x, dtype, shape, what, name):
@@ -128,7 +129,7 @@ def _check_label(path, m, J):
     def bad(what): raise TTPError(f'{path}: {what} Mend the label, or move it away to leave this video out.')
     T = len(m['x'])
     for k in ('x','y','visibility'):
-        if m[k].shape!=(T,J) or not T: bad(f"{k} has shape {m[k].shape}, expected (frames, {J}) as for x {m['x'].shape}.")
+        if m[k].shape!=(T,J) or not T: bad(f"{k} has shape {m[k].shape}, expected ({T or 'frames'}, {J}): one row per row of x.")
     if m['bbox'].ndim!=2 or m['bbox'].shape[1]!=4 or not 1<=len(m['bbox'])<=T:
         bad(f"bbox has shape {m['bbox'].shape}, expected ({T}, 4).")
     if m['nframes'].size!=1 or m['dimensions'].size!=3 or m['train'].size!=1:
@@ -225,9 +226,8 @@ def _frame_files(folder, n):
                        'extract this video again, or move it away to leave it out.')
     return [folder/f for f in want] if len(have)==n else None
 
-def _penn_clip(m, root, files):
+def _penn_clip(m, files):
     "The clip of one label `m` with its frames."
-    from ttp_nb.video import open_frames
     frames = open_frames(files)
     if tuple(frames.size)!=m['size']:
         raise TTPError(f"{files[0].parent}: frames are {frames.size[0]}x{frames.size[1]}, but the label is for "
@@ -246,7 +246,7 @@ def penn_clips(
     for p in _label_files(root, names):
         m = read_penn_label(p)
         if split!='all' and m['train']!=(split=='train'): continue
-        if files := _frame_files(root/'frames'/m['name'], m['n_frames']): clips.append(_penn_clip(m, root, files))
+        if files := _frame_files(root/'frames'/m['name'], m['n_frames']): clips.append(_penn_clip(m, files))
         else: absent.append(m['name'])
     if not clips: raise TTPError(f"{root}: {len(absent)} videos of split '{split}' have labels, but none has all its frames; {_LAYOUT}.")
     return clips,absent

@@ -1,0 +1,244 @@
+"""Clips and Penn Action's layout: what is refused and how, what is mended, and the real data set where it is at hand."""
+import os
+from pathlib import Path
+import cv2, numpy as np, pytest
+from scipy.io import loadmat, savemat
+from ttp_nb.clips import Clip, penn_clips, read_penn_label, write_penn
+from ttp_nb.geometry import box_to_center_scale
+from ttp_nb.skeletons import BBC7, PENN13, TTPError
+
+REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
+needs_real = pytest.mark.skipif(not (REAL/'labels').is_dir(), reason=f'needs Penn Action in {REAL} (set TTP_REAL)')
+
+
+def made(name='a', T=5, seed=0, size=(64,48), **kw):
+    "A clip of noise images with joints, some of them hidden."
+    g = np.random.default_rng(seed)
+    frames = np.repeat(np.repeat(g.integers(0, 255, (T,size[1]//8,size[0]//8,3), dtype=np.uint8), 8, 1), 8, 2)
+    joints,vis = g.uniform(5, 40, (T,13,2)),g.random((T,13))>.2
+    boxes = np.concatenate([joints.min(1)-1, joints.max(1)+1], 1)
+    return Clip(name, frames, boxes, joints, vis, action='squat', **kw)
+
+
+@pytest.fixture
+def root(tmp_path): return write_penn([made('a'), made('b', 3, 1), made('c', 4, 2)], tmp_path/'penn', [True,False,False])
+
+
+def relabel(root, name, **changes):
+    "Rewrites a label with some fields changed; None removes a field."
+    p = root/'labels'/f'{name}.mat'
+    m = {k:v for k,v in loadmat(p).items() if not k.startswith('__')} | changes
+    savemat(p, {k:v for k,v in m.items() if v is not None})
+    return p
+
+
+# --- the clip
+
+def test_a_clip_refuses_what_does_not_fit():
+    c = made()
+    kw = dict(frames=c.frames, boxes=c.boxes, joints=c.joints, vis=c.vis)
+    for bad,says in ((dict(boxes=c.boxes[:4]), r'boxes.*\(5, 4\)'), (dict(boxes='box'), 'boxes'), (dict(frames=[]), 'no frames'),
+                     (dict(joints=c.joints[:,:7]), r'joints.*\(5, 13, 2\)'), (dict(vis=c.vis[:3]), 'vis'),
+                     (dict(joints=None), 'no joints'), (dict(joints=c.joints*np.nan), 'frame 0.*visible'),
+                     (dict(skel=BBC7), r'\(5, 7, 2\)'), (dict(boxes=[[0,0,9,9],[1,2]]+[[0,0,9,9]]*3), 'numbers')):
+        with pytest.raises(TTPError, match=f"'walk'.*{says}|{says}.*'walk'"): Clip('walk', **{**kw, **bad})
+
+
+@pytest.mark.parametrize('box', [[3,3,3,3], [9,1,3,8], [1,1,np.nan,5], [1,1,0,0], [np.inf,0,np.inf,3]])
+def test_a_box_must_span_something(box):
+    c = made()
+    boxes = c.boxes.copy(); boxes[2] = box
+    with pytest.raises(TTPError, match="'a', frame 2"): Clip('a', c.frames, boxes)
+
+
+def test_a_clip_without_joints_and_a_narrow_box():
+    c = Clip('walk', [np.zeros((20,30,3), np.uint8)]*3, [[4,2,4,18]]*3)
+    assert c.joints is None and c.vis is None and c.size==(30,20) and c[1:].joints is None
+    assert c.center_scale(0)[1] == pytest.approx(1.25*17/200)
+    j = np.full((3,13,2), 5.); j[1,4] = np.nan
+    assert Clip('walk', c.frames, c.boxes, j).vis.sum()==3*13-1
+
+
+def test_slices_share_the_frames():
+    c = made(T=10)
+    part = c[2:8:2]
+    assert part.name=='a_2-8-2' and len(part)==3 and np.shares_memory(part.frames, c.frames)
+    assert (part.joints==c.joints[2:8:2]).all() and (part.boxes==c.boxes[2:8:2]).all() and part.skel is c.skel
+    assert c[2:4].name!=c[4:6].name and c[:] is c
+    with pytest.raises(TypeError): c[3]
+    with pytest.raises(TTPError, match='no frames'): c[7:7]
+    assert 'squat' in repr(c) and '13 joints' in repr(c)
+
+
+# --- there and back
+
+def test_written_and_read_back(root):
+    clips,absent = penn_clips(root, 'all')
+    assert [c.name for c in clips]==['0001','0002','0003'] and absent==[]
+    for c,o in zip(clips, (made('a'), made('b', 3, 1), made('c', 4, 2))):
+        assert (c.vis==o.vis).all() and np.allclose(c.joints[c.vis], o.joints[o.vis], atol=1e-9)
+        assert np.isnan(c.joints[~c.vis]).all() and np.allclose(c.boxes, o.boxes, atol=1e-9)
+        assert c.action=='squat' and c.size==(64,48) and c.skel is PENN13
+        assert abs(c.frames[0].astype(int)-o.frames[0]).mean()<12 and c.frames[-1].shape==(48,64,3)
+    assert [c.name for c in penn_clips(root, 'train')[0]]==['0001']
+    assert [c.name for c in penn_clips(root, 'all', names=['0003','0001'])[0]]==['0001','0003']
+    assert not [p for p in root.rglob('.*')]
+
+
+def test_rgb_order_survives(tmp_path):
+    red = np.zeros((2,32,32,3), np.uint8); red[...,0] = 230
+    write_penn([Clip('red', red, [[1,1,30,30]]*2, np.full((2,13,2), 9.))], tmp_path, [False])
+    f = penn_clips(tmp_path)[0][0].frames[1]
+    assert f[...,0].mean()>200 and f[...,2].mean()<40
+
+
+def test_an_interrupted_video_leaves_no_trace(tmp_path):
+    class Stops(list):
+        def __getitem__(self, i):
+            if i==2: raise KeyboardInterrupt
+            return list.__getitem__(self, i)
+    c,s = made(),made('b', seed=1)
+    s.frames = Stops(s.frames)
+    with pytest.raises(KeyboardInterrupt): write_penn([c,s], tmp_path, [False,False])
+    assert [c.name for c in penn_clips(tmp_path)[0]]==['0001'] and not (tmp_path/'frames'/'0002').exists()
+    write_penn([c,made('b', seed=1)], tmp_path, [False,False])        # the second attempt goes through
+    assert len(penn_clips(tmp_path)[0])==2
+    write_penn([made(T=2),made(T=3)], tmp_path, [False,False])        # and shorter ones replace them whole
+    assert [len(c) for c in penn_clips(tmp_path)[0]]==[2,3]
+
+
+def test_what_cannot_be_written(tmp_path, root):
+    with pytest.raises(TTPError, match='one for each'): write_penn([made()], tmp_path, [])
+    with pytest.raises(TTPError, match='other videos.*0002'): write_penn([made()], root, [True])
+    with pytest.raises(TTPError, match="'walk'.*13 joints"): write_penn([Clip('walk', made().frames, made().boxes)], tmp_path, [True])
+    with pytest.raises(TTPError, match='uint8'):
+        write_penn([Clip('f', np.zeros((2,8,8,3)), [[0,0,5,5]]*2, np.ones((2,13,2)))], tmp_path/'x', [True])
+    (tmp_path/'file').write_text('')
+    with pytest.raises(TTPError, match='could not be written'): write_penn([made()], tmp_path/'file', [True])
+
+
+# --- broken labels: one TTPError each, naming the file
+
+@pytest.mark.parametrize('change,says', [
+    (dict(x=np.zeros((3,12))), 'x has shape'), (dict(y=np.zeros((2,13))), 'y has shape'), (dict(visibility=np.ones((3,1))), 'visibility'),
+    (dict(x=np.zeros((0,13))), 'x has shape'), (dict(bbox=np.ones((3,3))), 'bbox'), (dict(bbox=np.ones((4,4))), 'bbox'),
+    (dict(bbox=np.zeros((0,4))), 'bbox'), (dict(bbox=np.ones((3,4))), 'not one box'), (dict(bbox=None), 'no bbox'),
+    (dict(x=None), 'has no x'), (dict(nframes=7.), 'nframes says 7'), (dict(nframes=np.ones((2,2))), 'one number'),
+    (dict(dimensions=[1.]), 'dimensions'), (dict(x='left'), 'numbers|shape'), (dict(x=np.full((3,13), np.nan), visibility=np.ones((3,13))), 'frame 0.*NaN')])
+def test_a_broken_label_is_named(root, change, says):
+    p = relabel(root, '0002', **change)
+    with pytest.raises(TTPError, match=says) as e: read_penn_label(p)
+    assert '0002.mat' in str(e.value)
+    with pytest.raises(TTPError, match='0002.mat'): penn_clips(root)
+
+
+@pytest.mark.parametrize('data', [b'', b'not a mat file', b'MATLAB 5.0 MAT-file'+bytes(200), None])
+def test_an_unreadable_label_is_named(root, data):
+    p = root/'labels'/'0002.mat'
+    p.write_bytes(p.read_bytes()[:300] if data is None else data)
+    with pytest.raises(TTPError, match=r'0002\.mat'): penn_clips(root)
+
+
+def test_a_missing_label_file():
+    with pytest.raises(TTPError, match='nowhere.mat'): read_penn_label('nowhere.mat')
+
+
+def test_nan_under_hidden_joints_is_no_error(root):
+    v = np.ones((3,13)); v[1,4] = 0
+    x = np.full((3,13), 7.); x[1,4] = np.nan
+    m = read_penn_label(relabel(root, '0002', x=x, visibility=v))
+    assert np.isnan(m['joints'][1,4]).all() and (m['joints'][...,0][m['vis']]==6).all() and any('1 of 39' in n for n in m['notes'])
+
+
+def test_unsigned_coordinates_do_not_wrap(root):
+    m = read_penn_label(relabel(root, '0002', x=np.zeros((3,13), np.uint8), bbox=np.array([[0,0,9,9]]*3, np.uint16), visibility=np.ones((3,13), np.uint8)))
+    assert (m['joints'][...,0]==-1).all() and (m['boxes'][:,0]==-1).all()
+
+
+def test_missing_and_empty_boxes_are_mended_and_said(root):
+    b = np.array([[1,1,1,1], [3,3,20,30.]])
+    m = read_penn_label(relabel(root, '0002', bbox=b))
+    assert (m['boxes']==[2,2,19,29]).all() and len([n for n in m['notes'] if 'box' in n])==2
+    clip = penn_clips(root)[0][0]
+    assert clip.notes==m['notes'] and 'frames 0)' in ' '.join(clip.notes)
+
+
+# --- partial and contradictory copies
+
+def test_absent_and_incomplete_frames_are_named(root):
+    (root/'frames'/'0002'/'000002.jpg').unlink()
+    clips,absent = penn_clips(root)
+    assert [c.name for c in clips]==['0003'] and absent==['0002']
+    for f in (root/'frames'/'0003').iterdir(): f.unlink()
+    with pytest.raises(TTPError, match='2 videos'): penn_clips(root)
+    assert [c.name for c in penn_clips(root, 'all')[0]]==['0001'] and penn_clips(root, 'all')[1]==['0002','0003']
+
+
+def test_more_frames_than_the_label_knows(root):
+    f = root/'frames'/'0002'
+    (f/'000004.jpg').write_bytes((f/'000001.jpg').read_bytes())
+    with pytest.raises(TTPError, match='0002.*4 frames.*label has 3'): penn_clips(root)
+
+
+def test_resized_frames_are_refused(root):
+    for p in (root/'frames'/'0002').iterdir(): cv2.imwrite(str(p), np.zeros((24,32,3), np.uint8))
+    with pytest.raises(TTPError, match='0002.*32x24.*64x48'): penn_clips(root)
+
+
+def test_a_broken_frame_names_itself(root):
+    p = root/'frames'/'0002'/'000002.jpg'
+    p.write_bytes(p.read_bytes()[:100])
+    clip = penn_clips(root)[0][0]
+    with pytest.raises(TTPError, match='000002.jpg'): clip.frames[1]
+
+
+def test_strange_files_are_overlooked(root):
+    (root/'labels'/'._0001.mat').write_bytes(b'x'); (root/'labels'/'notes.txt').write_text('x')
+    (root/'frames'/'0001'/'._000001.jpg').write_bytes(b'x'); (root/'frames'/'0001'/'Thumbs.db').write_bytes(b'x')
+    assert len(penn_clips(root, 'all')[0])==3
+
+
+def test_nothing_there(tmp_path, root):
+    with pytest.raises(TTPError, match='no Penn Action labels'): penn_clips(tmp_path/'void')
+    with pytest.raises(TTPError, match="'0009'|0009"): penn_clips(root, names=['0001','0009'])
+    with pytest.raises(TTPError, match="'test', 'train' or 'all'"): penn_clips(root, 'valid')
+    with pytest.raises(TTPError): penn_clips(root, 'test', names=['0001'])     # a training video
+
+
+# --- the real labels
+
+@needs_real
+def test_all_real_labels():
+    ms = [read_penn_label(p) for p in sorted((REAL/'labels').glob('*.mat'))]
+    assert len(ms)==2326 and sum(m['n_frames'] for m in ms)==163841
+    assert sum(m['train'] for m in ms)==1258 and len({m['action'] for m in ms})==15
+    said = {what: [m['name'] for m in ms if any(what in n for n in m['notes'])] for what in ('missing', 'span nothing')}
+    assert said['missing']==['1154','1865'] and 0<len(said['span nothing'])<100
+    for m in ms:
+        assert m['boxes'].shape==(m['n_frames'],4) and (m['boxes'][:,2:]-m['boxes'][:,:2]).max(1).min()>0
+        assert (np.isfinite(m['joints']).all(-1)==m['vis']).all()
+
+
+@needs_real
+def test_real_boxes_as_published():
+    with np.load(Path(__file__).with_name('parity_geometry.npz')) as f: d = dict(f)
+    for i,(v,t) in enumerate(zip(d['video'], d['frame'])):
+        m = read_penn_label(REAL/'labels'/f'{v:04}.mat')
+        assert tuple(d['size'][i])==m['size'] and (m['vis'][t][PENN13.flip if d['flip'][i] else slice(None)]==d['vis'][i]).all()
+        # the published code counts joints from 1 and boxes from 0
+        assert np.allclose(m['joints'][t]+1, np.where(m['vis'][t][:,None], d['joints_label'][i], np.nan), equal_nan=True)
+        if d['db_scale'][i]>.01:
+            c,s = box_to_center_scale(m['boxes'][t])
+            assert np.allclose(c, d['db_center'][i]) and s == pytest.approx(d['db_scale'][i])
+
+
+@needs_real
+def test_the_real_videos():
+    clips,absent = penn_clips(REAL)
+    assert [c.name for c in clips]==['0050','0992','1142','1198','1370','2319'] and len(absent)==1062
+    assert sum(map(len, clips))==340 and clips[2].action=='jumping_jacks'
+    for c in clips:
+        assert c.frames[0].shape==(*c.size[::-1],3) and c.frames[len(c)-1].dtype==np.uint8
+        inside = (c.joints>=0)&(c.joints<=np.array(c.size))
+        assert inside[c.vis].mean()>.95
+    with pytest.raises(TTPError, match='1258 videos'): penn_clips(REAL, 'train')
