@@ -110,7 +110,8 @@ def test_an_interrupted_video_leaves_no_trace(tmp_path):
 def test_what_cannot_be_written(tmp_path, root):
     with pytest.raises(TTPError, match='one for each'): write_penn([made()], tmp_path, [])
     with pytest.raises(TTPError, match='other videos.*0002'): write_penn([made()], root, [True])
-    with pytest.raises(TTPError, match="'walk'.*13 joints"): write_penn([Clip('walk', made().frames, made().boxes)], tmp_path, [True])
+    bare = Clip('walk', made().frames, made().boxes)
+    with pytest.raises(TTPError, match="'walk'.*13 joints"): write_penn([bare], tmp_path, [True])
     with pytest.raises(TTPError, match='uint8'):
         write_penn([Clip('f', np.zeros((2,8,8,3)), [[0,0,5,5]]*2, np.ones((2,13,2)))], tmp_path/'x', [True])
     (tmp_path/'file').write_text('')
@@ -120,11 +121,13 @@ def test_what_cannot_be_written(tmp_path, root):
 # --- broken labels: one TTPError each, naming the file
 
 @pytest.mark.parametrize('change,says', [
-    (dict(x=np.zeros((3,12))), 'x has shape'), (dict(y=np.zeros((2,13))), 'y has shape'), (dict(visibility=np.ones((3,1))), 'visibility'),
+    (dict(x=np.zeros((3,12))), 'x has shape'), (dict(y=np.zeros((2,13))), 'y has shape'),
+    (dict(visibility=np.ones((3,1))), 'visibility'),
     (dict(x=np.zeros((0,13))), 'x has shape'), (dict(bbox=np.ones((3,3))), 'bbox'), (dict(bbox=np.ones((4,4))), 'bbox'),
     (dict(bbox=np.zeros((0,4))), 'bbox'), (dict(bbox=np.ones((3,4))), 'not one box'), (dict(bbox=None), 'no bbox'),
     (dict(x=None), 'has no x'), (dict(nframes=7.), 'nframes says 7'), (dict(nframes=np.ones((2,2))), 'one number'),
-    (dict(dimensions=[1.]), 'dimensions'), (dict(x='left'), 'numbers|shape'), (dict(x=np.full((3,13), np.nan), visibility=np.ones((3,13))), 'frame 0.*NaN')])
+    (dict(dimensions=[1.]), 'dimensions'), (dict(x='left'), 'numbers|shape'),
+    (dict(x=np.full((3,13), np.nan), visibility=np.ones((3,13))), 'frame 0.*NaN')])
 def test_a_broken_label_is_named(root, change, says):
     p = relabel(root, '0002', **change)
     with pytest.raises(TTPError, match=says) as e: read_penn_label(p)
@@ -147,11 +150,13 @@ def test_nan_under_hidden_joints_is_no_error(root):
     v = np.ones((3,13)); v[1,4] = 0
     x = np.full((3,13), 7.); x[1,4] = np.nan
     m = read_penn_label(relabel(root, '0002', x=x, visibility=v))
-    assert np.isnan(m['joints'][1,4]).all() and (m['joints'][...,0][m['vis']]==6).all() and any('1 of 39' in n for n in m['notes'])
+    assert np.isnan(m['joints'][1,4]).all() and (m['joints'][...,0][m['vis']]==6).all()
+    assert any('1 of 39' in n for n in m['notes'])
 
 
 def test_unsigned_coordinates_do_not_wrap(root):
-    m = read_penn_label(relabel(root, '0002', x=np.zeros((3,13), np.uint8), bbox=np.array([[0,0,9,9]]*3, np.uint16), visibility=np.ones((3,13), np.uint8)))
+    m = read_penn_label(relabel(root, '0002', x=np.zeros((3,13), np.uint8), visibility=np.ones((3,13), np.uint8),
+                                bbox=np.array([[0,0,9,9]]*3, np.uint16)))
     assert (m['joints'][...,0]==-1).all() and (m['boxes'][:,0]==-1).all()
 
 

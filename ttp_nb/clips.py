@@ -50,13 +50,15 @@ def _shaped(x, dtype, shape, what, name):
     if x.shape==shape: return x
     raise TTPError(f"Clip '{name}': {what} must have shape {shape}, got {x.shape}; one entry per frame is needed.")
 
+# %% ../nbs/05_clips.ipynb #e3da3ff6
 def _check_clip(c):
     "Brings the arrays of clip `c` into shape; raises TTPError where they do not fit together."
     T,J,c.notes = len(c.frames),len(c.skel),tuple(c.notes)
     if not T: raise TTPError(f"Clip '{c.name}' has no frames.")
     c.boxes = _shaped(c.boxes, float, (T,4), 'boxes', c.name)
     if (bad := np.flatnonzero(_no_extent(c.boxes))).size:
-        raise TTPError(f"Clip '{c.name}', frame {bad[0]}: box {c.boxes[bad[0]].tolist()} spans nothing; give x0 < x1 and y0 < y1.")
+        i = bad[0]
+        raise TTPError(f"Clip '{c.name}', frame {i}: box {c.boxes[i].tolist()} spans nothing; give x0 < x1 and y0 < y1.")
     if c.joints is None and c.vis is not None: raise TTPError(f"Clip '{c.name}' has vis but no joints; give both or none.")
     if c.joints is None: return
     c.joints = _shaped(c.joints, float, (T,J,2), 'joints', c.name)
@@ -65,7 +67,7 @@ def _check_clip(c):
     if (bad := np.argwhere(c.vis & ~known)).size:
         raise TTPError(f"Clip '{c.name}', frame {bad[0][0]}: {c.skel.joints[bad[0][1]]} is visible but has no coordinates.")
 
-# %% ../nbs/05_clips.ipynb #e3da3ff6
+# %% ../nbs/05_clips.ipynb #e5712cc0
 @patch
 def __getitem__(self:Clip,
     s:slice, # which frames
@@ -76,7 +78,8 @@ def __getitem__(self:Clip,
     if (a,b,step)==(0,len(self),1): return self
     name = f'{self.name}_{a}-{b}' + (f'-{step}' if step!=1 else '')
     cut = lambda x: None if x is None else x[s]
-    return replace(self, name=name, frames=self.frames[s], boxes=self.boxes[s], joints=cut(self.joints), vis=cut(self.vis))
+    return replace(self, name=name, frames=self.frames[s], boxes=self.boxes[s],
+                   joints=cut(self.joints), vis=cut(self.vis))
 
 @patch(as_prop=True)
 def size(self:Clip):
@@ -92,7 +95,7 @@ def center_scale(self:Clip,
     "Centre and scale of the crop around frame i's box."
     return box_to_center_scale(self.boxes[i], aspect)
 
-# %% ../nbs/05_clips.ipynb #e5712cc0
+# %% ../nbs/05_clips.ipynb #673c317a
 def _frames_said(ids):
     "Frame numbers as text, at most eight."
     return ', '.join(map(str, ids[:8])) + (', ...' if len(ids)>8 else '')
@@ -106,12 +109,12 @@ def _mend_boxes(boxes, T):
     bad = np.flatnonzero(_no_extent(boxes))
     good = np.setdiff1d(np.arange(T), bad)
     if bad.size and good.size:
-        notes.append(f'{len(bad)} boxes span nothing (frames {_frames_said(bad)}): the nearest frame\'s box used')
+        notes.append(f"{len(bad)} boxes span nothing (frames {_frames_said(bad)}): the nearest frame's box used")
         boxes = boxes.copy()
         boxes[bad] = boxes[good[abs(bad[:,None]-good).argmin(1)]]
     return boxes,notes
 
-# %% ../nbs/05_clips.ipynb #673c317a
+# %% ../nbs/05_clips.ipynb #2fd84a23
 _FIELDS = 'x','y','visibility','bbox','dimensions','nframes','train'
 
 def _load_mat(path):
@@ -124,12 +127,14 @@ def _load_mat(path):
     try: return {k:np.asarray(m[k], float) for k in _FIELDS} | {'action':''.join(np.ravel(m.get('action', '')))}
     except (ValueError, TypeError): raise TTPError(f"{path}: {', '.join(_FIELDS)} must be numbers; {again}") from None
 
+# %% ../nbs/05_clips.ipynb #93a71a87
 def _check_label(path, m, J):
     "Raises TTPError where the fields of a label do not fit together."
     def bad(what): raise TTPError(f'{path}: {what} Mend the label, or move it away to leave this video out.')
     T = len(m['x'])
     for k in ('x','y','visibility'):
-        if m[k].shape!=(T,J) or not T: bad(f"{k} has shape {m[k].shape}, expected ({T or 'frames'}, {J}): one row per row of x.")
+        if m[k].shape!=(T,J) or not T:
+            bad(f"{k} has shape {m[k].shape}, expected ({T or 'frames'}, {J}): one row per row of x.")
     if m['bbox'].ndim!=2 or m['bbox'].shape[1]!=4 or not 1<=len(m['bbox'])<=T:
         bad(f"bbox has shape {m['bbox'].shape}, expected ({T}, 4).")
     if m['nframes'].size!=1 or m['dimensions'].size!=3 or m['train'].size!=1:
@@ -139,6 +144,7 @@ def _check_label(path, m, J):
     if lost.any(): bad(f'frame {np.argwhere(lost)[0][0]} has a visible joint without coordinates (NaN).')
     if _no_extent(m['bbox']).all(): bad('not one box spans anything.')
 
+# %% ../nbs/05_clips.ipynb #50b13534
 def read_penn_label(
     path, # labels/0001.mat
 )->dict: # name, joints (T,13,2), vis (T,13), boxes (T,4), action, train, size (W,H), n_frames, notes; all 0-based
@@ -155,7 +161,7 @@ def read_penn_label(
     return dict(name=path.stem, joints=joints, vis=vis, boxes=boxes, action=m['action'], train=m['train'].item()>0,
                 size=(w,h), n_frames=T, notes=tuple(notes))
 
-# %% ../nbs/05_clips.ipynb #2fd84a23
+# %% ../nbs/05_clips.ipynb #f254409b
 def _label(c, train):
     "The fields of a label file for clip `c`, counted from 1."
     (w,h),T,xy = c.size,len(c),np.where(c.vis[...,None], c.joints+1, 0.)
@@ -164,11 +170,13 @@ def _label(c, train):
 
 def _write_jpg(path, img, quality):
     "An RGB image as jpg; raises TTPError if it cannot be encoded."
-    if img.dtype!=np.uint8 or img.ndim!=3: raise TTPError(f'{path}: frames must be (H,W,3) uint8, got {img.shape} of {img.dtype}.')
+    if img.dtype!=np.uint8 or img.ndim!=3 or img.shape[2]!=3:
+        raise TTPError(f'{path}: frames must be (H,W,3) uint8, got {img.shape} of {img.dtype}.')
     ok,buf = cv2.imencode('.jpg', np.ascontiguousarray(img[...,::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok: raise TTPError(f'{path}: OpenCV could not encode this frame.')
     path.write_bytes(buf.tobytes())
 
+# %% ../nbs/05_clips.ipynb #cae5384c
 def _write_video(c, root, name, train, quality):
     "One clip into Penn's layout: under temporary names, then renamed, frames before label."
     frames,label = root/'frames'/name,root/'labels'/f'{name}.mat'
@@ -186,6 +194,7 @@ def _write_video(c, root, name, train, quality):
         shutil.rmtree(tmp_frames, ignore_errors=True)
         tmp_label.unlink(missing_ok=True)
 
+# %% ../nbs/05_clips.ipynb #9603b8d3
 def write_penn(
     clips, # clips with Penn's 13 joints; the i-th becomes video i, counted from 1
     root, # folder that gets `frames` and `labels`
@@ -194,7 +203,8 @@ def write_penn(
 ): # the folder, as a Path
     "Writes clips in Penn Action's layout, each video whole or not at all."
     clips,train,root = list(clips),list(train),Path(root)
-    if len(clips)!=len(train): raise TTPError(f'write_penn got {len(clips)} clips and {len(train)} split marks; give one for each.')
+    if len(clips)!=len(train):
+        raise TTPError(f'write_penn got {len(clips)} clips and {len(train)} split marks; give one for each.')
     names = [f'{i:04d}' for i in range(1, len(clips)+1)]
     if others := {p.stem for p in root.glob('labels/[!.]*.mat')}-set(names):
         raise TTPError(f'{root}: holds other videos ({min(others)}, ...); choose an empty folder, or empty this one.')
@@ -204,7 +214,7 @@ def write_penn(
         except OSError as e: raise TTPError(f"{root}: clip '{c.name}' could not be written ({e.strerror}).") from e
     return root
 
-# %% ../nbs/05_clips.ipynb #93a71a87
+# %% ../nbs/05_clips.ipynb #c8622949
 _LAYOUT = 'expected ROOT/labels/0001.mat, ... and ROOT/frames/0001/000001.jpg, ... as in Penn_Action.tar.gz'
 
 def _label_files(root, names):
@@ -216,6 +226,7 @@ def _label_files(root, names):
         raise TTPError(f"{root}: no label for {', '.join(map(str, unknown))}; names look like '{next(iter(files))}'.")
     return [files[n] for n in sorted(set(names))]
 
+# %% ../nbs/05_clips.ipynb #e363d3b4
 def _frame_files(folder, n):
     "The `n` frames in a video's folder, or None if some are not there; raises TTPError if there are more."
     if not folder.is_dir(): return None
@@ -226,6 +237,7 @@ def _frame_files(folder, n):
                        'extract this video again, or move it away to leave it out.')
     return [folder/f for f in want] if len(have)==n else None
 
+# %% ../nbs/05_clips.ipynb #1e2a0aab
 def _penn_clip(m, files):
     "The clip of one label `m` with its frames."
     frames = open_frames(files)
@@ -234,6 +246,7 @@ def _penn_clip(m, files):
                        f"{m['size'][0]}x{m['size'][1]}; use the original frames, not resized ones.")
     return Clip(frames=frames, **{k:m[k] for k in ('name','boxes','joints','vis','action','notes')})
 
+# %% ../nbs/05_clips.ipynb #25313d48
 def penn_clips(
     root, # Penn Action's folder, with `frames` and `labels`
     split:str='test', # 'test', 'train' or 'all'
@@ -241,12 +254,14 @@ def penn_clips(
 )->tuple: # clips, names of the videos left out because their frames are absent or incomplete
     "The clips of a split in the order of their names; TTPError when there is not one."
     root = Path(root)
-    if split not in ('test','train','all'): raise TTPError(f"penn_clips: split must be 'test', 'train' or 'all', got {split!r}.")
+    if split not in ('test','train','all'):
+        raise TTPError(f"penn_clips: split must be 'test', 'train' or 'all', got {split!r}.")
     clips,absent = [],[]
     for p in _label_files(root, names):
         m = read_penn_label(p)
         if split!='all' and m['train']!=(split=='train'): continue
         if files := _frame_files(root/'frames'/m['name'], m['n_frames']): clips.append(_penn_clip(m, files))
         else: absent.append(m['name'])
-    if not clips: raise TTPError(f"{root}: {len(absent)} videos of split '{split}' have labels, but none has all its frames; {_LAYOUT}.")
+    if not clips:
+        raise TTPError(f"{root}: {len(absent)} videos of split '{split}' have labels, but none has all its frames; {_LAYOUT}.")
     return clips,absent
