@@ -147,11 +147,14 @@ def write_mp4(
     return path
 
 # %% ../nbs/04_video.ipynb #bee620be
+_BROKEN = (OSError, av.FFmpegError, IndexError, ValueError) # what PyAV raises on damaged files
+
 def _open_video(path):
     "(container, stream) of the file's main video; raises TTPError."
-    try: c = av.open(str(path))
-    except (OSError, av.FFmpegError) as e:
-        raise TTPError(f'{path}: cannot be opened as a video ({type(e).__name__}). Is it complete, and a video at all?') from None
+    try: c = av.open(str(path), metadata_errors='replace')
+    except _BROKEN as e:
+        raise TTPError(f'{path}: cannot be opened as a video ({type(e).__name__}). '
+                       'Is it complete, and a video at all?') from None
     s = c.streams.best('video')
     if s is None or c.format.name=='tty':
         c.close()
@@ -163,7 +166,7 @@ def _scan(path):
     "(pts of all frames in order, numbers of the keyframes, tick in seconds, rate); pts is None where the file has no clock."
     c,s = _open_video(path)
     with c:
-        packets = [p for p in c.demux(s) if p.size]
+        packets = [p for p in c.demux(s) if p.size and not p.is_corrupt]
         if 'mp4' in c.format.name and len(packets)<s.frames:
             raise TTPError(f'{path}: ends after {len(packets)} of its {s.frames} frames. Copy or export it again.')
         pts,keys = [p.pts for p in packets if not p.is_discard],{p.pts for p in packets if p.is_keyframe}
@@ -180,23 +183,29 @@ class _VideoReader:
         self.pts,self.keys,self.tick,self.rate = _scan(path)
         self.where = {p:i for i,p in enumerate(self.pts or [])}
         self._close()
-        if self.pts is None: self.n = sum(1 for _ in self._run(0)) # no clock: count
-        else: self.n = len(self.pts)
+        if self.pts is None: self._start(0)
+        self.n = sum(1 for _ in self.gen) if self.pts is None else len(self.pts) # no clock: count
+        self._close()
     def _close(self):
         if getattr(self, 'container', None): self.container.close()
-        self.container,self.gen,self.next,self.last = None,None,0,(-1,None)
+        self.container,self.stream,self.gen,self.next,self.last,self.pid = None,None,None,0,(-1,None),os.getpid()
     def __getstate__(self):
         self._close() # an open file does not travel to another process
         return self.__dict__
 
 # %% ../nbs/04_video.ipynb #e11eda0a
 @patch
-def _run(self:_VideoReader,
+def _start(self:_VideoReader,
     k, # number of a keyframe
-): # generator of (number, decoded frame)
-    "Decodes from keyframe `k` on; frame 0 is always reached by opening the file anew."
+):
+    "Goes to keyframe `k`; to frame 0 by opening the file anew."
     if k==0 or self.container is None: self._close(); self.container,self.stream = _open_video(self.path)
     if k: self.container.seek(self.pts[k], stream=self.stream)
+    self.gen = self._decode()
+
+@patch
+def _decode(self:_VideoReader): # generator of (number, decoded frame)
+    "Decodes from where the file is."
     for count,f in enumerate(self.container.decode(self.stream)):
         self.decoded += 1
         if self.pts is None: yield count,f
@@ -208,7 +217,7 @@ def _find(self:_VideoReader,
     k, # decode from this keyframe, or None: go on from here
 ): # the frame, or None where it does not turn up
     "Decodes until frame `i`."
-    if k is not None: self.gen = self._run(k)
+    if k is not None: self._start(k)
     for j,f in self.gen:
         self.next = j+1
         if j>=i: return f if j==i else None
@@ -223,24 +232,37 @@ def __call__(self:_VideoReader,
     i, # number of the frame
 ): # (H,W,3) uint8 RGB
     "Frame `i`."
-    if self.last[0]==i: return self.last[1].copy()
-    k = self.keys[bisect_right(self.keys, i)-1]
+    if self.pid!=os.getpid(): # forked: the parent goes on using the open file, leave it alone
+        self.parents,self.container = (self.container,self.stream,self.gen),None
+        self._close()
+    if self.last[0]!=i: self.last = i,_upright(self._seek(i))
+    return self.last[1].copy()
+
+@patch
+def _seek(self:_VideoReader,
+    i, # number of the frame
+): # the decoded frame
+    "Frame `i` by the shortest way; a second try from the start where keyframes promise too much."
+    k,why = self.keys[bisect_right(self.keys, i)-1],''
     go_on = self.gen is not None and k<=self.next<=i
     try:
         f = self._find(i, None if go_on else k)
-        if f is None and k: f = self._find(i, 0) # a file whose keyframes promise too much
-    except (OSError, av.FFmpegError) as e: self._close(); f,why = None,f' ({type(e).__name__})'
-    else: why = ''
+        if f is None and (k or go_on): f = self._find(i, 0)
+    except _BROKEN as e:
+        self._close()
+        f,why = None,f' ({type(e).__name__})'
     if f is None: raise TTPError(f'{self.path}, frame {i}: cannot be decoded{why}. Export the video again.')
-    self.last = i,_upright(f)
-    return self.last[1].copy()
+    return f
 
 # %% ../nbs/04_video.ipynb #02b67de7
 def _from_video(path, fps):
     "Frames of a video file."
-    read = _VideoReader(path)
+    try: read = _VideoReader(path)
+    except _BROKEN as e:
+        raise TTPError(f'{path}: is a damaged video ({type(e).__name__}). Copy or export it again.') from None
     if not read.n: raise TTPError(f'{path}: is a video without frames. Export it again.')
     h,w,_ = read(0).shape
+    read._close() # a thousand opened videos are not a thousand open files
     if fps or read.pts is None: times = np.arange(read.n)/float(fps or read.rate)
     else: times = (np.array(read.pts)-read.pts[0])*float(read.tick)
     return Frames(read, times, (w,h), fps or read.rate, [f'{i:06d}' for i in range(read.n)], path)

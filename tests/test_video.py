@@ -1,0 +1,332 @@
+"Hostile files, every codec at hand, interrupted writing: what a reader of other people's videos meets."
+import multiprocessing, os, pickle, signal, struct, subprocess, sys, time
+from pathlib import Path
+import av, cv2, numpy as np, pytest
+from PIL import Image
+from ttp_nb.skeletons import TTPError
+from ttp_nb.video import Frames, _upright, open_frames, read_image, write_mp4
+
+REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))
+Y,X = np.mgrid[:64,:80]
+
+
+def picture(i):
+    a = np.stack([128+90*np.sin(X/9+i/3), 128+90*np.cos(Y/7+i/5), np.full(X.shape, i*6%256.)], -1).astype(np.uint8)
+    a[10:26,2*i%60:2*i%60+16] = 255,0,0
+    return a
+
+
+SCENE = np.stack([picture(i) for i in range(36)])
+
+
+def encode(path, codec, pix='yuv420p', fmt=None, frames=SCENE, **opts):
+    with av.open(str(path), 'w', format=fmt) as c:
+        s = c.add_stream(codec, rate=25, options=opts)
+        s.width,s.height,s.pix_fmt = frames.shape[2],frames.shape[1],pix
+        for a in frames:
+            for p in s.encode(av.VideoFrame.from_ndarray(a, format='rgb24').reformat(format=pix)): c.mux(p)
+        for p in s.encode(): c.mux(p)
+    return path
+
+
+# --- images
+
+@pytest.fixture
+def jpg(tmp_path):
+    Image.fromarray(SCENE[0]).save(tmp_path/'a.jpg', quality=95)
+    return tmp_path/'a.jpg'
+
+
+def test_images_are_rgb_uint8(tmp_path, jpg):
+    assert np.abs(read_image(jpg).astype(int)-SCENE[0]).mean()<8
+    for name in ('a.png', 'a.bmp', 'a.tiff'):
+        Image.fromarray(SCENE[0]).save(tmp_path/name)
+        assert (read_image(tmp_path/name)==SCENE[0]).all()
+    for mode in ('L', 'RGBA', 'P', '1', 'CMYK', 'LA'):
+        p = tmp_path/('m.tiff' if mode=='CMYK' else 'm.png')
+        Image.fromarray(SCENE[0]).convert(mode).save(p)
+        assert read_image(p).shape==(64,80,3) and read_image(str(p)).dtype==np.uint8
+
+
+def test_every_truncation_is_noticed(jpg):
+    data = jpg.read_bytes()
+    for n in (0, 1, 2, 20, len(data)//4, len(data)//2, len(data)-200, len(data)-3):
+        jpg.write_bytes(data[:n])
+        with pytest.raises(TTPError, match='a.jpg'): read_image(jpg)
+
+
+def test_truncated_png(tmp_path):
+    p = tmp_path/'a.png'; Image.fromarray(SCENE[0]).save(p); data = p.read_bytes()
+    p.write_bytes(data[:len(data)//2])
+    with pytest.raises(TTPError, match='a.png'): read_image(p)
+    p.write_bytes(data[:200]+bytes(60)+data[260:])
+    with pytest.raises(TTPError, match='a.png'): read_image(p)
+
+
+@pytest.mark.parametrize('make,says', [
+    (lambda p: p.write_text('hello'), 'not an image'), (lambda p: p.write_bytes(b''), 'not an image'),
+    (lambda p: p.write_bytes(b'\xff\xd8\xff'), 'x.jpg'), (lambda p: p.mkdir(), 'no such image'), (lambda p: None, 'no such image'),
+])
+def test_other_files_are_refused(tmp_path, make, says):
+    make(tmp_path/'x.jpg')
+    with pytest.raises(TTPError, match=says): read_image(tmp_path/'x.jpg')
+
+
+def test_sixteen_bits_are_refused(tmp_path):
+    cv2.imwrite(str(tmp_path/'d.png'), np.full((8,8), 3000, np.uint16))
+    with pytest.raises(TTPError, match='8 bit'): read_image(tmp_path/'d.png')
+
+
+def test_orientation_is_obeyed(tmp_path):
+    im = Image.fromarray(SCENE[0]); exif = im.getexif(); exif[0x0112] = 6         # to be shown turned clockwise
+    im.save(tmp_path/'t.png', exif=exif)
+    assert (read_image(tmp_path/'t.png')==np.rot90(SCENE[0], -1)).all()
+
+
+# --- folders, lists, arrays
+
+def test_folder_order_and_what_is_left_out(tmp_path):
+    for n in (1, 2, 10, 9, 100): Image.fromarray(SCENE[n%36]).save(tmp_path/f'img_{n}.PNG')
+    (tmp_path/'notes.txt').write_text('x'); (tmp_path/'._img_3.png').write_bytes(b'x'); (tmp_path/'Thumbs.db').write_bytes(b'x')
+    f = open_frames(tmp_path)
+    assert f.names==[f'img_{n}.PNG' for n in (1,2,9,10,100)] and (f[2]==SCENE[9]).all()
+    assert f.fps==25 and f.times[1]==.04 and open_frames(tmp_path, fps=50).times[1]==.02
+
+
+def test_frames_are_read_when_asked_for(tmp_path):
+    for n in range(3): Image.fromarray(SCENE[n]).save(tmp_path/f'{n}.png')
+    f = open_frames(tmp_path); (tmp_path/'1.png').unlink(); (tmp_path/'2.png').write_text('x')
+    assert (f[0]==SCENE[0]).all()
+    for i in (1,2):
+        with pytest.raises(TTPError, match=f'{i}.png'): f[i]
+
+
+def test_one_size_for_all(tmp_path):
+    Image.fromarray(SCENE[0]).save(tmp_path/'1.png'); Image.fromarray(SCENE[0][:40]).save(tmp_path/'2.png')
+    with pytest.raises(TTPError, match='2.png: is 80x40'): open_frames(tmp_path)[1]
+
+
+@pytest.mark.parametrize('source', [np.zeros((0,4,4,3), np.uint8), np.zeros((2,4,4,3)), np.zeros((4,4,3), np.uint8), []])
+def test_arrays_and_lists_that_hold_no_video(source):
+    with pytest.raises(TTPError): open_frames(source)
+
+
+@pytest.mark.parametrize('fps', [0, -1, float('nan'), float('inf')])
+def test_rates_that_are_none(tmp_path, fps):
+    with pytest.raises(TTPError, match='rate'): open_frames(SCENE, fps=fps)
+    with pytest.raises(TTPError, match='rate'): write_mp4(tmp_path/'a.mp4', SCENE, fps=fps)
+
+
+def test_indexing_is_that_of_a_list():
+    f,l = open_frames(SCENE),list(range(36))
+    for s in (slice(None), slice(5,2), slice(2,9,3), slice(None,None,-1), slice(-4,None), slice(30,99)):
+        assert [int(k) for k in f[s].idx]==l[s] and len(f[s].names)==len(f[s].times)==len(l[s])
+    assert (f[::-1][2:][1]==SCENE[32]).all() and (f[np.int64(3)]==SCENE[3]).all() and (f[-36]==SCENE[0]).all()
+    for i in (36, -37):
+        with pytest.raises(IndexError): f[i]
+    with pytest.raises(TypeError): f[1.5]
+    assert isinstance(f[3:], Frames) and open_frames(f) is f
+
+
+# --- video files
+
+CODECS = {'h264.mp4':dict(codec='libx264'), 'h264_open_gop.mp4':dict(codec='libx264', **{'x264-params':'open-gop=1:keyint=9:bframes=3:b-adapt=0'}),
+          'h264.mkv':dict(codec='libx264', **{'x264-params':'keyint=10:bframes=3'}), 'h264.ts':dict(codec='libx264', fmt='mpegts', **{'x264-params':'keyint=10'}),
+          'mpeg4.avi':dict(codec='mpeg4', g='8', bf='2'), 'vp8.webm':dict(codec='libvpx', g='10'), 'mjpeg.mov':dict(codec='mjpeg', pix='yuvj420p'),
+          'raw.h264':dict(codec='libx264', fmt='h264', **{'x264-params':'keyint=10:bframes=3'}), 'mpeg2.mpg':dict(codec='mpeg2video', g='8', bf='2')}
+
+
+@pytest.mark.parametrize('name', CODECS)
+def test_jumping_equals_walking_equals_plain_decoding(tmp_path, name):
+    try: path = encode(tmp_path/name, **CODECS[name])
+    except (av.FFmpegError, ValueError) as e: pytest.skip(f'this build cannot encode {name}: {e}')
+    with av.open(str(path)) as c: plain = [_upright(f) for f in c.decode(video=0)]
+    f = open_frames(path)
+    assert len(f)==len(plain)==36 and f.size==(80,64) and f.fps==25
+    assert np.allclose(f.times, np.arange(36)/25, atol=2e-3)
+    assert all((a==b).all() for a,b in zip(f, plain))
+    order = np.r_[np.random.default_rng(0).permutation(36), 35:-1:-1, 0, 35, 0, 17, 17]
+    assert all((f[i]==plain[i]).all() for i in order)
+
+
+def test_walking_decodes_every_frame_once(tmp_path):
+    f = open_frames(encode(tmp_path/'a.mp4', 'libx264', **{'x264-params':'keyint=250'}))
+    f.read.decoded = 0
+    for _ in f: pass
+    assert f.read.decoded==36 and f.read.keys==[0]
+
+
+def test_uneven_time_stamps_are_kept(tmp_path):
+    ticks = np.cumsum(np.random.default_rng(0).integers(10, 90, 36)); path = tmp_path/'vfr.mkv'
+    with av.open(str(path), 'w') as c:
+        s = c.add_stream('libx264', rate=1000); s.width,s.height,s.pix_fmt = 80,64,'yuv420p'
+        for a,t in zip(SCENE, ticks):
+            v = av.VideoFrame.from_ndarray(a, format='rgb24'); v.pts = int(t)
+            for p in s.encode(v): c.mux(p)
+        for p in s.encode(): c.mux(p)
+    f = open_frames(path)
+    assert np.allclose(f.times, (ticks-ticks[0])/1000, atol=1e-3) and np.allclose(f[5:].times, f.times[5:])
+    assert np.allclose(open_frames(path, fps=10).times, np.arange(36)/10)
+
+
+@pytest.mark.parametrize('matrix,turns', [((0,1,-1,0), -1), ((-1,0,0,-1), 2), ((0,-1,1,0), 1)])
+def test_rotation_of_phones_is_obeyed(tmp_path, matrix, turns):
+    path = write_mp4(tmp_path/'a.mp4', SCENE); plain = open_frames(path)[5]
+    data = bytearray(path.read_bytes()); at = data.find(b'tkhd')+44
+    a,b,c,d = (v<<16 for v in matrix); data[at:at+36] = struct.pack('>9i', a,b,0,c,d,0,0,0,1<<30)
+    (tmp_path/'turned.mp4').write_bytes(data)
+    f = open_frames(tmp_path/'turned.mp4')
+    assert f.size==((80,64) if turns==2 else (64,80)) and (f[5]==np.rot90(plain, turns)).all()
+
+
+@pytest.mark.parametrize('name,content', [('a.mp4', b'hello'), ('a.mp4', b''), ('a.mp4', bytes(5000)), ('a.txt', b'hello\n'*99),
+                                          ('a.srt', b'1\n00:00:00,000 --> 00:00:01,000\nhi\n'), ('a', b'\x00\x01'), ('a.avi', b'RIFF')])
+def test_files_that_are_no_videos(tmp_path, name, content):
+    (tmp_path/name).write_bytes(content)
+    with pytest.raises(TTPError, match=name): open_frames(tmp_path/name)
+
+
+def test_names_of_streams_in_other_alphabets(tmp_path):
+    path = write_mp4(tmp_path/'a.mp4', SCENE[:4]); data = path.read_bytes()
+    assert b'VideoHandler' in data
+    path.write_bytes(data.replace(b'VideoHandler', b'VideoHandl\xc2r'))                 # not utf-8
+    assert len(open_frames(path))==4
+
+
+def test_sound_is_no_video(tmp_path):
+    with av.open(str(tmp_path/'a.wav'), 'w') as c:
+        s = c.add_stream('pcm_s16le', rate=8000)
+        a = av.AudioFrame.from_ndarray(np.zeros((1,800), np.int16), format='s16', layout='mono'); a.rate = 8000
+        for p in [*s.encode(a), *s.encode()]: c.mux(p)
+    with pytest.raises(TTPError, match='no video'): open_frames(tmp_path/'a.wav')
+
+
+def test_missing_and_empty(tmp_path):
+    for bad,says in ((tmp_path/'none.mp4', 'no such'), (tmp_path/'none', 'no such'), (tmp_path, 'no images')):
+        with pytest.raises(TTPError, match=says): open_frames(bad)
+
+
+@pytest.mark.parametrize('share', [.02, .2, .5, .9, .999])
+def test_truncated_mp4_is_refused_when_opened(tmp_path, share):
+    path = write_mp4(tmp_path/'a.mp4', SCENE, fps=10); data = path.read_bytes()
+    path.write_bytes(data[:int(share*len(data))])
+    with pytest.raises(TTPError, match='a.mp4'): open_frames(path)
+
+
+@pytest.mark.parametrize('name', ['a.mp4', 'a.mkv', 'a.ts'])
+def test_damage_inside_never_raises_anything_else(tmp_path, name):
+    path = encode(tmp_path/name, 'libx264'); data,r = path.read_bytes(),np.random.default_rng(0)
+    for k in range(10):
+        d = bytearray(data)
+        for at in r.integers(0, len(d), 1+3*k): d[at] = r.integers(256)
+        path.write_bytes(d)
+        try:
+            for img in open_frames(path): assert img.shape==(64,80,3)
+        except TTPError as e: assert name in str(e)
+
+
+def test_a_reader_travels_to_other_processes(tmp_path):
+    f = open_frames(write_mp4(tmp_path/'a.mp4', SCENE)); here = f[7]
+    assert (pickle.loads(pickle.dumps(f))[7]==here).all() and (f[8]!=here).any()
+
+
+def _child(f, want, q): q.put(all((f[i]==want[i]).all() for i in (20, 3, 30, 11)*3))
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+def test_forked_workers_do_not_disturb_each_other(tmp_path):
+    f = open_frames(write_mp4(tmp_path/'a.mp4', SCENE, fps=5)); want = list(f)
+    ctx = multiprocessing.get_context('fork'); q = ctx.Queue(); f[12]
+    ps = [ctx.Process(target=_child, args=(f, want, q)) for _ in range(2)]
+    for p in ps: p.start()
+    assert all((f[i]==want[i]).all() for i in (13, 2, 25, 14)*3)
+    assert [q.get(timeout=60) for _ in ps]==[True,True]
+    for p in ps: p.join(20); assert p.exitcode==0
+
+
+# --- writing
+
+def boxes(data):
+    at = 0
+    while at<len(data):
+        yield data[at+4:at+8]
+        at += int.from_bytes(data[at:at+4], 'big')
+
+
+@pytest.mark.parametrize('h,w', [(64,80), (63,80), (64,79), (63,79), (1,1), (2,2), (17,33)])
+def test_written_files_play_in_browsers(tmp_path, h, w):
+    path = write_mp4(str(tmp_path/'new'/'deep'/'a.mp4'), SCENE[:5,:h,:w], fps=29.97)
+    names = list(boxes(path.read_bytes()))
+    assert names[0]==b'ftyp' and names.index(b'moov')<names.index(b'mdat')
+    with av.open(str(path)) as c:
+        s = c.streams.video[0]
+        assert (s.codec.name, s.pix_fmt, s.width, s.height)==('h264', 'yuv420p', w+w%2, h+h%2)
+        assert s.codec_context.profile in ('High', 'Main', 'Constrained Baseline', 'Baseline') and float(s.average_rate)==pytest.approx(29.97, abs=.01)
+    f = open_frames(path)
+    assert len(f)==5 and np.abs(f[2][:h,:w].astype(int)-SCENE[2,:h,:w]).mean()<16
+    assert [p.name for p in path.parent.iterdir()]==['a.mp4']
+
+
+def test_colours_survive(tmp_path):
+    cols = [(255,0,0), (0,255,0), (0,0,255), (255,255,0), (0,255,255), (255,0,255), (255,255,255), (0,0,0), (200,120,30)]
+    flat = np.array(cols, np.uint8)[:,None,None].repeat(32, 1).repeat(48, 2)
+    assert np.abs(np.stack(open_frames(write_mp4(tmp_path/'a.mp4', flat))).astype(int)-flat).max()<=4
+
+
+def test_padding_repeats_the_edge(tmp_path):
+    odd = np.zeros((3,31,31,3), np.uint8); odd[:,-1] = odd[:,:,-1] = 255
+    f = open_frames(write_mp4(tmp_path/'a.mp4', odd))
+    assert f.size==(32,32) and f[1][31,31].min()>200 and f[1][:30,:30].mean()<20
+
+
+def test_generators_are_written_one_frame_at_a_time(tmp_path):
+    seen = []
+    def gen():
+        for i in range(8): seen.append(i); yield SCENE[i]
+    assert len(open_frames(write_mp4(tmp_path/'a.mp4', gen())))==8 and seen==list(range(8))
+
+
+def test_failing_in_the_middle_keeps_the_old_file_and_leaves_nothing(tmp_path):
+    path = write_mp4(tmp_path/'a.mp4', SCENE[:4]); old = path.read_bytes()
+    def broken(error):
+        yield from SCENE[:20]
+        raise error
+    for error in (RuntimeError('lost'), KeyboardInterrupt(), TTPError('frame')):
+        with pytest.raises(type(error)): write_mp4(path, broken(error))
+    for frames in ([], [SCENE[0], SCENE[0,:9]], [SCENE[0]/255], [SCENE[0][...,0]]):
+        with pytest.raises(TTPError): write_mp4(path, frames)
+    assert path.read_bytes()==old and [p.name for p in tmp_path.iterdir()]==['a.mp4']
+
+
+def test_a_killed_writer_leaves_nothing_under_the_final_name(tmp_path):
+    code = ("import sys, time, numpy as np\nfrom ttp_nb.video import write_mp4\n"
+            "def frames():\n    for i in range(10**6):\n        if i==40: print('go', flush=True)\n"
+            "        yield np.random.default_rng(i).integers(0, 255, (96,96,3), dtype=np.uint8)\nwrite_mp4(sys.argv[1], frames())")
+    p = subprocess.Popen([sys.executable, '-c', code, str(tmp_path/'a.mp4')], stdout=subprocess.PIPE)
+    assert p.stdout.readline().strip()==b'go'
+    time.sleep(.1); p.send_signal(signal.SIGKILL); p.wait()
+    assert not (tmp_path/'a.mp4').exists()
+    assert len(open_frames(write_mp4(tmp_path/'a.mp4', SCENE[:3])))==3                # and the place is not blocked
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path/'file').write_text('x'); (tmp_path/'dir.mp4').mkdir()
+    for bad in (tmp_path/'file'/'a.mp4', tmp_path/'dir.mp4'):
+        with pytest.raises(TTPError, match='cannot be written'): write_mp4(bad, SCENE[:2])
+    with pytest.raises(TTPError, match='mp4'): write_mp4(tmp_path/'a.avi', SCENE[:2])
+
+
+# --- the library as a whole
+
+def test_import_is_light():
+    code = "import sys, ttp_nb.video; sys.exit(any(m in sys.modules for m in ('matplotlib', 'torch', 'torchvision')))"
+    assert subprocess.run([sys.executable, '-c', code]).returncode==0
+
+
+@pytest.mark.skipif(not (REAL/'pose2sim').is_dir(), reason=f'needs real videos under {REAL} (TTP_REAL)')
+def test_a_real_video():
+    f = open_frames(REAL/'pose2sim'/'pose2sim_cam01.mp4')
+    assert (len(f), f.size, round(f.fps))==(100, (1080,1920), 60) and f.times[-1]==pytest.approx(1.65, abs=.01)
+    want = {i:f[i] for i in (0, 3, 9)}
+    assert all((f[i]==want[i]).all() for i in (9, 0, 3))
