@@ -1,27 +1,36 @@
 """The published metrics against the official code's tables, and the edge cases of scores and intervals.
 
-metric_small.npz holds made-up joints and predictions in the layout of two data sets, rounded to 1/32 pixel, and beside them the
-exact rows where the rounding would move a joint over the threshold (some lie exactly on it). The tables below were
-computed by the official evaluation code from the exact points.
+metric_small.npz holds made-up joints and predictions in the layout of two data sets, rounded to 1/32
+pixel, and beside them the exact rows where the rounding would move a joint over the threshold (some lie exactly on
+it). The tables below were computed by the official evaluation code from the exact points.
 """
 import os
 from pathlib import Path
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
-from ttp_nb.metrics import auc, bootstrap, clip_pck, gain, hits, pck, pck_summary, pck_table, pckh, torso_size, within_pixels
+from ttp_nb.metrics import (auc, bootstrap, clip_pck, gain, hits, pck, pck_summary, pck_table, pckh, torso_size,
+                            within_pixels)
 from ttp_nb.skeletons import BBC7, H36M16, PENN13, Skeleton, TTPError
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))
 
-H36M = dict(head=57.93357933579336, shoulder=57.71328671328671, elbow=59.18043025676613, wrist=57.105256017149216,
-            hip=58.98020798389802, knee=61.265081307920966, ankle=59.54807794133221, mean=58.969598514736596)
-H36M_EVERY_3RD = dict(head=59.78260869565217, shoulder=59.43686463349384, elbow=56.88468158347676, wrist=55.21006540294867,
-            hip=57.52688172043011, knee=57.94440853264383, ankle=60.75879765395894, mean=58.78284923928077)
+H36M = dict(head=57.93357933579336, shoulder=57.71328671328671, elbow=59.18043025676613,
+            wrist=57.105256017149216,
+            hip=58.98020798389802, knee=61.265081307920966, ankle=59.54807794133221,
+            mean=58.969598514736596)
+H36M_EVERY_3RD = dict(head=59.78260869565217, shoulder=59.43686463349384, elbow=56.88468158347676,
+            wrist=55.21006540294867,
+            hip=57.52688172043011, knee=57.94440853264383, ankle=60.75879765395894,
+            mean=58.78284923928077)
 BBC = dict(head=53., wrist=56.33333333333334, elbow=52.66666666666666, shoulder=53., mean=53.85714285714285)
-PENN_ALL = dict(head=43.41462722162285, shoulder=41.92670896014893, elbow=43.73125891133682, wrist=43.544822597847215,
-            hip=43.73026240270235, knee=43.241588243294984, ankle=41.93976970459486, mean=43.067700877575156)
-PENN_ALL_EVERY_7TH = dict(head=43.15360937344852, shoulder=41.54339575251265, elbow=43.06431061540788, wrist=43.429591103620275,
-            hip=42.85340198994592, knee=42.584647435765035, ankle=41.60776715224864, mean=42.57579472092833)
+PENN_ALL = dict(head=43.41462722162285, shoulder=41.92670896014893, elbow=43.73125891133682,
+            wrist=43.544822597847215,
+            hip=43.73026240270235, knee=43.241588243294984, ankle=41.93976970459486,
+            mean=43.067700877575156)
+PENN_ALL_EVERY_7TH = dict(head=43.15360937344852, shoulder=41.54339575251265, elbow=43.06431061540788,
+            wrist=43.429591103620275,
+            hip=42.85340198994592, knee=42.584647435765035, ankle=41.60776715224864,
+            mean=42.57579472092833)
 
 
 def points(name):
@@ -48,8 +57,10 @@ def test_penn_rule_in_plain_loops():
         for j in range(13):
             n[j] += v[j]; hit[j] += v[j] and np.hypot(*(p[j]-g[j]))/torso<=.2
     per,s = 100*hit/n,pck_summary(*pck(pred, true, vis))
-    assert list(s['pck_per_joint'].values())==pytest.approx(per) and s['pck']==pytest.approx((per*n).sum()/n.sum())
-    assert s['pck_per_part']['knee']==pytest.approx((per[9]+per[10])/2) and s['pck_per_part']['head']==pytest.approx(per[0])
+    assert list(s['pck_per_joint'].values())==pytest.approx(per)
+    assert s['pck']==pytest.approx((per*n).sum()/n.sum())
+    assert s['pck_per_part']['knee']==pytest.approx((per[9]+per[10])/2)
+    assert s['pck_per_part']['head']==pytest.approx(per[0])
 
 
 @pytest.mark.parametrize('step,table', [(1, H36M), (3, H36M_EVERY_3RD)])
@@ -65,7 +76,8 @@ def test_bbc_as_published():
     assert (within_pixels(half(p), half(g))[0] == within_pixels(p, g, scale=.5)[0]).all()
 
 
-@pytest.mark.skipif(not (REAL/'Penn_Action'/'labels').is_dir(), reason=f'needs Penn Action labels under {REAL} (TTP_REAL)')
+@pytest.mark.skipif(not (REAL/'Penn_Action'/'labels').is_dir(),
+                    reason=f'needs Penn Action labels under {REAL} (TTP_REAL)')
 def test_penn_all_test_frames_as_published():
     from scipy.io import loadmat
     labels = [loadmat(f, variable_names=['x', 'y', 'visibility', 'train'])
@@ -139,14 +151,16 @@ def test_float32_and_lists_are_taken():
     assert (pck(PRED.astype(np.float32).tolist(), TRUE.tolist(), VIS.tolist())[1] == VIS).all()
 
 
-@pytest.mark.parametrize('p,g,v', [(PRED[:5], TRUE, VIS), (PRED[:,:12], TRUE, VIS), (PRED, TRUE, VIS[:5]), (PRED[0], TRUE[0], VIS[0])])
+@pytest.mark.parametrize('p,g,v', [(PRED[:5], TRUE, VIS), (PRED[:,:12], TRUE, VIS), (PRED, TRUE, VIS[:5]),
+                                   (PRED[0], TRUE[0], VIS[0])])
 def test_shapes_that_do_not_fit(p, g, v):
     with pytest.raises(TTPError, match='do not fit'): hits(p, g, v, 10., .2)
 
 
 def test_no_frames_at_all():
     none = np.zeros((0,13,2)); correct,counted = pck(none, none)
-    assert correct.shape==(0,13) and np.isnan(pck_summary(correct, counted)['pck']) and np.isnan(clip_pck(correct, counted))
+    assert correct.shape==(0,13) and np.isnan(pck_summary(correct, counted)['pck'])
+    assert np.isnan(clip_pck(correct, counted))
 
 
 def test_summary_refuses_another_skeleton():

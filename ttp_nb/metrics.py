@@ -16,7 +16,7 @@ def torso_size(
     skel:Skeleton=PENN13, # says which joints span the torso
 ): # (N,) length, in the unit of `true`; NaN where one end is unknown
     "Distance between the mid-points of the two torso groups, each over its known joints."
-    if skel.torso is None: raise TTPError(f"'{skel.name}' names no torso: use `within_pixels`, or give it one.")
+    if skel.torso is None: raise TTPError(f"'{skel.name}' names no torso: give it one, or use pixels.")
     def mid(group):
         g = np.asarray(true, float)[:,list(group)]                 # (N,G,2)
         ok = np.isfinite(g).all(-1, keepdims=True)                 # (N,G,1)
@@ -35,8 +35,8 @@ def hits(
     pred,true = np.asarray(pred, float),np.asarray(true, float)
     vis = np.ones(true.shape[:2], bool) if vis is None else np.asarray(vis)>0
     if true.ndim!=3 or pred.shape!=true.shape or vis.shape!=true.shape[:2]:
-        raise TTPError(f'Shapes do not fit: predictions {pred.shape}, truth {true.shape}, visibility {vis.shape}; '
-                       'needed are (N,J,2), (N,J,2) and (N,J) for the same frames.')
+        raise TTPError(f'Shapes do not fit: predictions {pred.shape}, truth {true.shape}, visibility '
+                       f'{vis.shape}; needed are (N,J,2), (N,J,2) and (N,J) for the same frames.')
     size = np.broadcast_to(np.asarray(size, float), len(true))[:,None] # (N,1)
     dist = np.linalg.norm(pred-true, axis=-1)                      # (N,J)
     counted = vis & np.isfinite(true).all(-1) & (size>0)
@@ -71,7 +71,7 @@ def pck_summary(
     "Percentages: all counted joints together, per joint, and per part of the body."
     correct,counted = np.asarray(correct),np.asarray(counted)
     if correct.shape!=counted.shape or correct.shape[1:]!=(len(skel),):
-        raise TTPError(f"pck_summary: {correct.shape}, {counted.shape} are not (N,{len(skel)}) for '{skel.name}'.")
+        raise TTPError(f"pck_summary: {correct.shape}, {counted.shape}: not (N,{len(skel)}) of {skel.name}.")
     k,n = (correct & counted).sum(0),counted.sum(0)
     per = [100*a/b if b else None for a,b in zip(k.tolist(), n.tolist())]
     def mean(js):
@@ -116,6 +116,7 @@ def pckh(
     "PCK in units of the head's size."
     return hits(pred, true, vis, head, thr)
 
+# %% ../nbs/03_metrics.ipynb #669389c2
 def auc(
     pred, # (N,J,2) predicted joints
     true, # (N,J,2) annotated joints
@@ -129,7 +130,7 @@ def auc(
     curve = np.array([clip_pck(*hits(pred, true, vis, size, t)) for t in thr])
     return curve.mean(), thr, curve
 
-# %% ../nbs/03_metrics.ipynb #669389c2
+# %% ../nbs/03_metrics.ipynb #e5d92f2b
 def bootstrap(
     values, # (n,) one number a clip; NaN clips are left out
     n:int=10000, # number of draws
@@ -146,7 +147,7 @@ def bootstrap(
     low,high = np.quantile(means, [(1-level)/2, (1+level)/2])
     return float(v.mean()), float(low), float(high)
 
-# %% ../nbs/03_metrics.ipynb #e5d92f2b
+# %% ../nbs/03_metrics.ipynb #1b01e334
 def gain(
     before, # (n,) PCK of each clip
     after, # (n,) of the same clips in the same order
@@ -157,5 +158,6 @@ def gain(
     "Paired difference per clip with its bootstrap interval; clips that are NaN on either side are left out."
     before,after = np.asarray(before, float),np.asarray(after, float)
     if before.shape!=after.shape or before.ndim!=1:
-        raise TTPError(f'gain: shapes {before.shape} before, {after.shape} after; give the same clips in the same order.')
+        raise TTPError(f'gain: shapes {before.shape} before, {after.shape} after; '
+                       'give the same clips in the same order.')
     return bootstrap(after-before, n=n, seed=seed, level=level)

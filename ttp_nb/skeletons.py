@@ -24,7 +24,7 @@ class Skeleton:
     joints:tuple # (J,) unique joint names; their order is the order of every keypoint array
     pairs:tuple=() # (right, left) joint numbers
     limbs:tuple=() # (from, to) joint numbers, drawn as lines
-    torso:tuple|None=None # two groups of joint numbers, the torso runs between their mid-points; None: unknown
+    torso:tuple|None=None # two groups of joint numbers whose mid-points span the torso; None: unknown
 
     def __post_init__(self):
         for f in ('joints', 'pairs', 'limbs', 'torso'): object.__setattr__(self, f, _tuples(getattr(self, f)))
@@ -43,6 +43,7 @@ def _tuples(x):
     "Lists to tuples, all the way down."
     return tuple(_tuples(o) for o in x) if isinstance(x, (list,tuple)) else x
 
+# %% ../nbs/00_skeletons.ipynb #41203a38
 def _check_skeleton(s):
     "Raises TTPError when the fields of skeleton `s` do not fit together."
     def bad(what): raise TTPError(f"Skeleton '{s.name}': {what}")
@@ -51,7 +52,8 @@ def _check_skeleton(s):
     if len(set(s.joints)) < len(s.joints): bad('a joint name occurs twice; give every joint its own name.')
     for f in ('pairs', 'limbs'):
         for p in getattr(s, f):
-            if not isinstance(p, tuple) or len(p)!=2 or p[0]==p[1]: bad(f'{f} must hold pairs of two different joints, got {p}.')
+            if not isinstance(p, tuple) or len(p)!=2 or p[0]==p[1]:
+                bad(f'{f} must hold pairs of two different joints, got {p}.')
     if s.torso is not None and (len(s.torso) != 2 or not all(isinstance(g, tuple) and g for g in s.torso)):
         bad('torso must be two non-empty groups of joints, or None.')
     for i in [i for p in s.pairs+s.limbs+(s.torso or ()) for i in p]:
@@ -60,7 +62,7 @@ def _check_skeleton(s):
     paired = [i for p in s.pairs for i in p]
     if len(set(paired)) < len(paired): bad('a joint is in more than one right-left pair.')
 
-# %% ../nbs/00_skeletons.ipynb #41203a38
+# %% ../nbs/00_skeletons.ipynb #1937ac1a
 @patch
 def index(self:Skeleton,
     name:str, # a joint's name
@@ -76,38 +78,40 @@ def parts(self:Skeleton):
     for i,n in enumerate(self.joints): res.setdefault(base(n), []).append(i)
     return {k:tuple(v) for k,v in res.items()}
 
-# %% ../nbs/00_skeletons.ipynb #1937ac1a
+# %% ../nbs/00_skeletons.ipynb #d32881b6
 PENN13 = Skeleton('penn13',
     ('head', 'right_shoulder', 'left_shoulder', 'right_elbow', 'left_elbow', 'right_wrist', 'left_wrist',
      'right_hip', 'left_hip', 'right_knee', 'left_knee', 'right_ankle', 'left_ankle'),
     pairs=((1,2), (3,4), (5,6), (7,8), (9,10), (11,12)),
-    limbs=((0,1), (0,2), (1,2), (1,3), (3,5), (2,4), (4,6), (1,7), (2,8), (7,8), (7,9), (9,11), (8,10), (10,12)),
+    limbs=((0,1), (0,2), (1,2), (1,3), (3,5), (2,4), (4,6), (1,7), (2,8), (7,8), (7,9), (9,11),
+           (8,10), (10,12)),
     torso=((1,2), (7,8)))
 
-# %% ../nbs/00_skeletons.ipynb #d32881b6
+# %% ../nbs/00_skeletons.ipynb #747cc8c0
 BBC7 = Skeleton('bbc7',
     ('head', 'right_wrist', 'left_wrist', 'right_elbow', 'left_elbow', 'right_shoulder', 'left_shoulder'),
     pairs=((1,2), (3,4), (5,6)), limbs=((0,5), (0,6), (5,6), (5,3), (3,1), (6,4), (4,2)))
 
 H36M16 = Skeleton('h36m16',
-    ('right_ankle', 'right_knee', 'right_hip', 'left_hip', 'left_knee', 'left_ankle', 'pelvis', 'thorax', 'neck',
-     'head', 'right_wrist', 'right_elbow', 'right_shoulder', 'left_shoulder', 'left_elbow', 'left_wrist'),
+    ('right_ankle', 'right_knee', 'right_hip', 'left_hip', 'left_knee', 'left_ankle', 'pelvis', 'thorax',
+     'neck', 'head', 'right_wrist', 'right_elbow', 'right_shoulder', 'left_shoulder', 'left_elbow',
+     'left_wrist'),
     pairs=((0,5), (1,4), (2,3), (10,15), (11,14), (12,13)),
     limbs=((0,1), (1,2), (2,6), (5,4), (4,3), (3,6), (6,7), (7,8), (8,9), (10,11), (11,12), (12,7),
            (15,14), (14,13), (13,7)),
     torso=((8,), (2,3)))
 
-# %% ../nbs/00_skeletons.ipynb #747cc8c0
+# %% ../nbs/00_skeletons.ipynb #76d6336b
 COCO17 = Skeleton('coco17',
-    ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder', 'left_elbow',
-     'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle',
-     'right_ankle'),
+    ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder',
+     'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee',
+     'right_knee', 'left_ankle', 'right_ankle'),
     pairs=((2,1), (4,3), (6,5), (8,7), (10,9), (12,11), (14,13), (16,15)),
-    limbs=((0,1), (0,2), (1,3), (2,4), (5,6), (6,8), (8,10), (5,7), (7,9), (6,12), (5,11), (11,12), (12,14), (14,16),
-           (11,13), (13,15)),
+    limbs=((0,1), (0,2), (1,3), (2,4), (5,6), (6,8), (8,10), (5,7), (7,9), (6,12), (5,11), (11,12),
+           (12,14), (14,16), (11,13), (13,15)),
     torso=((5,6), (11,12)))
 
-# %% ../nbs/00_skeletons.ipynb #76d6336b
+# %% ../nbs/00_skeletons.ipynb #2e887023
 def joint_colors(
     skel:Skeleton, # the joint set
 ): # (J,3) uint8 RGB
@@ -118,13 +122,14 @@ def joint_colors(
             col[j] = np.round(255*np.array(colorsys.hsv_to_rgb(h0+(h1-h0)*k/n, .9, 1.)))
     return col
 
+# %% ../nbs/00_skeletons.ipynb #f28c9cc5
 def _limb_colors(skel):
     "A colour for every limb: the mean of its ends, grey where it joins right and left."
     col,side = joint_colors(skel).astype(int),np.zeros(len(skel), int)
     for r,l in skel.pairs: side[r],side[l] = 1,-1
     return [[170]*3 if side[a]*side[b]<0 else ((col[a]+col[b])//2).tolist() for a,b in skel.limbs]
 
-# %% ../nbs/00_skeletons.ipynb #2e887023
+# %% ../nbs/00_skeletons.ipynb #49cf7451
 def _to_fixed(p, shift=4):
     "Sub-pixel positions as OpenCV's fixed-point integers."
     return tuple(int(v) for v in np.round(np.asarray(p, float)*(1<<shift)))
@@ -134,10 +139,10 @@ def _check_drawing(img, kp, vis, skel):
     if img.dtype!=np.uint8 or img.ndim!=3 or img.shape[2]!=3:
         raise TTPError(f'draw_pose needs an (H,W,3) uint8 image, got {img.shape} of {img.dtype}.')
     if kp.shape!=(len(skel),2) or vis.shape!=(len(skel),):
-        raise TTPError(f"draw_pose with skeleton '{skel.name}' needs keypoints of shape ({len(skel)}, 2) and visibility "
-                       f"of shape ({len(skel)},), got {kp.shape} and {vis.shape}: is it the right skeleton?")
+        raise TTPError(f"draw_pose with skeleton '{skel.name}' needs keypoints of shape ({len(skel)}, 2) and "
+                       f"visibility of shape ({len(skel)},), got {kp.shape}, {vis.shape}: is it the right one?")
 
-# %% ../nbs/00_skeletons.ipynb #f28c9cc5
+# %% ../nbs/00_skeletons.ipynb #64d71f0b
 def draw_pose(
     img, # (H,W,3) uint8 RGB
     kp, # (J,2) x,y in pixels of `img`; NaN where unknown
@@ -149,15 +154,16 @@ def draw_pose(
     img,kp = np.array(img, order='C'),np.asarray(kp, float)
     vis = np.ones(len(kp), bool) if vis is None else np.asarray(vis).astype(bool)
     _check_drawing(img, kp, vis, skel)
-    ok = (np.abs(np.nan_to_num(kp, nan=np.inf))<1e5).all(1) & vis # far outside would overflow OpenCV's integers
+    ok = (np.abs(np.nan_to_num(kp, nan=np.inf))<1e5).all(1) & vis # OpenCV's integers overflow far outside
     r = r or max(1., min(img.shape[:2])/60)
+    w = max(1, round(.8*r))
     for (a,b),c in zip(skel.limbs, _limb_colors(skel)):
-        if ok[a] and ok[b]: cv2.line(img, _to_fixed(kp[a]), _to_fixed(kp[b]), c, max(1, round(.8*r)), cv2.LINE_AA, 4)
+        if ok[a] and ok[b]: cv2.line(img, _to_fixed(kp[a]), _to_fixed(kp[b]), c, w, cv2.LINE_AA, 4)
     for p,c in zip(kp[ok], joint_colors(skel)[ok].tolist()):
         cv2.circle(img, _to_fixed(p), round(r*16), c, -1, cv2.LINE_AA, 4)
     return img
 
-# %% ../nbs/00_skeletons.ipynb #49cf7451
+# %% ../nbs/00_skeletons.ipynb #ad8d4ecd
 def show_images(
     imgs, # images: (H,W,3) uint8 or (H,W), any sizes
     titles=None, # one title for each
@@ -170,8 +176,8 @@ def show_images(
     if not imgs: raise TTPError('show_images needs at least one image.')
     cols = min(len(imgs), cols or 8)
     rows = -(-len(imgs)//cols)
-    aspect = max(o.shape[0]/o.shape[1] for o in imgs)
-    _,axs = plt.subplots(rows, cols, figsize=(size*cols, size*aspect*rows), squeeze=False, layout='constrained')
+    height = size*max(o.shape[0]/o.shape[1] for o in imgs)
+    _,axs = plt.subplots(rows, cols, figsize=(size*cols, height*rows), squeeze=False, layout='constrained')
     for ax in axs.flat: ax.axis('off')
     for k,(ax,o) in enumerate(zip(axs.flat, imgs)):
         ax.imshow(o, cmap='gray' if o.ndim==2 else None)

@@ -23,11 +23,11 @@ def read_image(
 ): # (H,W,3) uint8 RGB
     "Reads one image whole; missing, truncated or other files raise a TTPError."
     path = Path(path)
-    if not path.is_file(): raise TTPError(f'{path}: there is no such image file. Check the name and the folder.')
+    if not path.is_file(): raise TTPError(f'{path}: there is no such image file. Check name and folder.')
     try:
         with Image.open(path) as im:
             im = ImageOps.exif_transpose(im)
-            if im.mode[0] in 'IF': raise TTPError(f'{path}: has more than 8 bits a channel. Save it as 8 bit RGB first.')
+            if im.mode[0] in 'IF': raise TTPError(f'{path}: more than 8 bit a channel. Save it as 8 bit RGB.')
             return np.array(im.convert('RGB'))
     except Image.UnidentifiedImageError:
         raise TTPError(f'{path}: is not an image, whatever its name says. Replace or remove it.') from None
@@ -36,7 +36,7 @@ def read_image(
 
 # %% ../nbs/04_video.ipynb #87a928ca
 class Frames(Sequence):
-    "Frames of one video in order, read when asked for: `frames[i]` is (H,W,3) uint8 RGB, a slice is `Frames` again."
+    "Frames of a video in order, read when asked for: `frames[i]` is (H,W,3) uint8 RGB, a slice is `Frames`."
     def __init__(self,
         read, # function: number -> (H,W,3) uint8
         times, # (T,) seconds
@@ -52,31 +52,34 @@ class Frames(Sequence):
     def __len__(self): return len(self.idx)
     def __getitem__(self, i):
         if isinstance(i, slice):
-            return Frames(self.read, self.times[i], self.size, self.fps, self.names[i], self.source, self.idx[i])
+            return Frames(self.read, self.times[i], self.size, self.fps, self.names[i], self.source,
+                          self.idx[i])
         k = operator.index(i)
         if not -len(self)<=k<len(self): raise IndexError(f'frame {k} of {len(self)} ({self.source})')
         return self._checked(self.read(int(self.idx[k])), k)
     def _checked(self, img, k):
         if img.shape==(self.size[1], self.size[0], 3): return img
-        raise TTPError(f'{self.source}, frame {self.names[k]}: is {img.shape[1]}x{img.shape[0]}, but the first one is '
-                       f'{self.size[0]}x{self.size[1]}. All frames of a video must have one size.')
+        raise TTPError(f'{self.source}, frame {self.names[k]}: is {img.shape[1]}x{img.shape[0]}, but the '
+                       f'first one is {self.size[0]}x{self.size[1]}. All frames of a video must have one size.')
     def __repr__(self):
-        return f"Frames({len(self)} of {self.size[0]}x{self.size[1]}, {self.fps:g} fps, '{Path(self.source).name}')"
+        w,h = self.size
+        return f"Frames({len(self)} of {w}x{h}, {self.fps:g} fps, '{Path(self.source).name}')"
 
 # %% ../nbs/04_video.ipynb #c78c3a59
 def _from_array(a, fps):
     "Frames of a (T,H,W,3) uint8 array."
     if a.ndim!=4 or a.shape[-1]!=3 or a.dtype!=np.uint8 or 0 in a.shape:
         raise TTPError(f'An array of frames must be (T,H,W,3) uint8 with T>0, got {a.shape} of {a.dtype}.')
-    n,fps = len(a),fps or 25.
-    return Frames(a.__getitem__, np.arange(n)/fps, (a.shape[2],a.shape[1]), fps, [f'{i:06d}' for i in range(n)])
+    n,fps,names = len(a),fps or 25.,[f'{i:06d}' for i in range(len(a))]
+    return Frames(a.__getitem__, np.arange(n)/fps, (a.shape[2],a.shape[1]), fps, names)
 
 # %% ../nbs/04_video.ipynb #e3e1aa50
 IMAGE_TYPES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 def _natural(path):
     "Sorting key that compares numbers in a name as numbers."
-    return [(0, int(t), '') if t.isdigit() else (1, 0, t.lower()) for t in re.findall(r'[0-9]+|[^0-9]+', Path(path).name)]
+    parts = re.findall(r'[0-9]+|[^0-9]+', Path(path).name)
+    return [(0, int(t), '') if t.isdigit() else (1, 0, t.lower()) for t in parts]
 
 def _image_files(folder):
     "The images of a folder in natural order, hidden files left out."
@@ -84,6 +87,7 @@ def _image_files(folder):
     if not files: raise TTPError(f"{folder}: no images in this folder (of {', '.join(IMAGE_TYPES)}).")
     return sorted(files, key=_natural)
 
+# %% ../nbs/04_video.ipynb #e212b684
 class _ImageReader:
     "Reads image number i of a list."
     def __init__(self, paths): self.paths = paths
@@ -95,7 +99,7 @@ def _from_images(paths, fps, source):
     h,w,_ = read(0).shape
     return Frames(read, np.arange(n)/fps, (w,h), fps, [p.name for p in read.paths], source)
 
-# %% ../nbs/04_video.ipynb #e212b684
+# %% ../nbs/04_video.ipynb #150c1b19
 def _even(img):
     "Repeats the last row or column of an odd side."
     h,w = img.shape[:2]
@@ -110,6 +114,7 @@ def _h264(container, size, rate):
     c.colorspace,c.color_primaries,c.color_trc,c.color_range = 1,1,1,1 # BT.709, said aloud
     return s
 
+# %% ../nbs/04_video.ipynb #bee620be
 def _encode(path, frames, fps):
     "Encodes into `path`; raises TTPError when the frames do not fit together."
     with av.open(str(path), 'w', format='mp4', options={'movflags':'+faststart'}) as c:
@@ -117,7 +122,8 @@ def _encode(path, frames, fps):
         for i,img in enumerate(frames):
             img = np.asarray(img)
             if img.dtype!=np.uint8 or img.ndim!=3 or img.shape[2]!=3 or img.shape!=(shape or img.shape):
-                raise TTPError(f'write_mp4, frame {i}: got {img.shape} of {img.dtype}, needed is (H,W,3) uint8, one size for all.')
+                raise TTPError(f'write_mp4, frame {i}: got {img.shape} of {img.dtype}, '
+                               'needed is (H,W,3) uint8, one size for all.')
             shape,even = img.shape,_even(img)
             stream = stream or _h264(c, even.shape[1::-1], Fraction(fps).limit_denominator(1001))
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format='rgb24')
@@ -125,7 +131,7 @@ def _encode(path, frames, fps):
         if stream is None: raise TTPError('write_mp4: there are no frames to write.')
         for p in stream.encode(): c.mux(p)
 
-# %% ../nbs/04_video.ipynb #150c1b19
+# %% ../nbs/04_video.ipynb #53e38f1e
 def write_mp4(
     path, # where to; ends in .mp4
     frames, # iterable of (H,W,3) uint8 RGB, all of one size
@@ -133,7 +139,7 @@ def write_mp4(
 )->Path: # the path
     "Writes an mp4 that browsers play; nothing half-written is ever found under `path`."
     path = Path(path)
-    if path.suffix.lower()!='.mp4': raise TTPError(f'{path}: the name of a video written here must end in .mp4.')
+    if path.suffix.lower()!='.mp4': raise TTPError(f'{path}: the name must end in .mp4, the format written.')
     if not 0<fps<=1000: raise TTPError(f'{path}: {fps} frames a second is not a rate.')
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
@@ -146,7 +152,7 @@ def write_mp4(
         if part.exists(): part.unlink()
     return path
 
-# %% ../nbs/04_video.ipynb #bee620be
+# %% ../nbs/04_video.ipynb #e11eda0a
 _BROKEN = (OSError, av.FFmpegError, IndexError, ValueError) # what PyAV raises on damaged files
 
 def _open_video(path):
@@ -158,26 +164,27 @@ def _open_video(path):
     s = c.streams.best('video')
     if s is None or c.format.name=='tty':
         c.close()
-        raise TTPError(f'{path}: has no video in it. Give an mp4, mov, mkv, webm or avi file, or a folder of images.')
+        raise TTPError(f'{path}: has no video in it. Give an mp4, mov, mkv, webm or avi, or a folder.')
     s.thread_type = 'AUTO'
     return c,s
 
+# %% ../nbs/04_video.ipynb #6d79a5ce
 def _scan(path):
-    "(pts of all frames in order, numbers of the keyframes, tick in seconds, rate); pts is None where the file has no clock."
+    "(pts of all frames in order, numbers of the keyframes, tick in seconds, rate); no clock: pts is None."
     c,s = _open_video(path)
     with c:
         packets = [p for p in c.demux(s) if p.size and not p.is_corrupt]
         if 'mp4' in c.format.name and len(packets)<s.frames:
-            raise TTPError(f'{path}: ends after {len(packets)} of its {s.frames} frames. Copy or export it again.')
+            raise TTPError(f'{path}: ends after {len(packets)} of {s.frames} frames. Copy it again.')
         pts,keys = [p.pts for p in packets if not p.is_discard],{p.pts for p in packets if p.is_keyframe}
         tick,rate = s.time_base,s.average_rate or s.guessed_rate or 25
         if None in pts or len(set(pts))<len(pts): return None, [0], tick, rate
     pts = sorted(pts)
     return pts, [i for i,p in enumerate(pts) if p in keys or i==0], tick, rate
 
-# %% ../nbs/04_video.ipynb #53e38f1e
+# %% ../nbs/04_video.ipynb #02b67de7
 class _VideoReader:
-    "Decodes frame i of a file: onwards from where it is if that is near, else from the last keyframe before i."
+    "Decodes frame i of a file: onwards from where it is, or from the last keyframe before i."
     def __init__(self, path):
         self.path,self.decoded = Path(path),0
         self.pts,self.keys,self.tick,self.rate = _scan(path)
@@ -188,12 +195,13 @@ class _VideoReader:
         self._close()
     def _close(self):
         if getattr(self, 'container', None): self.container.close()
-        self.container,self.stream,self.gen,self.next,self.last,self.pid = None,None,None,0,(-1,None),os.getpid()
+        self.container = self.stream = self.gen = None
+        self.next,self.last,self.pid = 0,(-1,None),os.getpid()
     def __getstate__(self):
         self._close() # an open file does not travel to another process
         return self.__dict__
 
-# %% ../nbs/04_video.ipynb #e11eda0a
+# %% ../nbs/04_video.ipynb #f6b2cd4f
 @patch
 def _start(self:_VideoReader,
     k, # number of a keyframe
@@ -211,6 +219,7 @@ def _decode(self:_VideoReader): # generator of (number, decoded frame)
         if self.pts is None: yield count,f
         elif f.pts in self.where: yield self.where[f.pts],f
 
+# %% ../nbs/04_video.ipynb #6ca9b5d2
 @patch
 def _find(self:_VideoReader,
     i, # number of the frame
@@ -222,7 +231,24 @@ def _find(self:_VideoReader,
         self.next = j+1
         if j>=i: return f if j==i else None
 
-# %% ../nbs/04_video.ipynb #6d79a5ce
+# %% ../nbs/04_video.ipynb #ab95097a
+@patch
+def _seek(self:_VideoReader,
+    i, # number of the frame
+): # the decoded frame
+    "Decodes frame `i` by the shortest way; where keyframes promise too much, a second try from the start."
+    k,why = self.keys[bisect_right(self.keys, i)-1],''
+    go_on = self.gen is not None and k<=self.next<=i
+    try:
+        f = self._find(i, None if go_on else k)
+        if f is None and (k or go_on): f = self._find(i, 0)
+    except _BROKEN as e:
+        self._close()
+        f,why = None,f' ({type(e).__name__})'
+    if f is None: raise TTPError(f'{self.path}, frame {i}: cannot be decoded{why}. Export the video again.')
+    return f
+
+# %% ../nbs/04_video.ipynb #8ea0312a
 def _upright(f):
     "A decoded frame as (H,W,3) RGB, turned as its display matrix says."
     return np.ascontiguousarray(np.rot90(f.to_ndarray(format='rgb24'), round(f.rotation/90)%4))
@@ -238,23 +264,7 @@ def __call__(self:_VideoReader,
     if self.last[0]!=i: self.last = i,_upright(self._seek(i))
     return self.last[1].copy()
 
-@patch
-def _seek(self:_VideoReader,
-    i, # number of the frame
-): # the decoded frame
-    "Frame `i` by the shortest way; a second try from the start where keyframes promise too much."
-    k,why = self.keys[bisect_right(self.keys, i)-1],''
-    go_on = self.gen is not None and k<=self.next<=i
-    try:
-        f = self._find(i, None if go_on else k)
-        if f is None and (k or go_on): f = self._find(i, 0)
-    except _BROKEN as e:
-        self._close()
-        f,why = None,f' ({type(e).__name__})'
-    if f is None: raise TTPError(f'{self.path}, frame {i}: cannot be decoded{why}. Export the video again.')
-    return f
-
-# %% ../nbs/04_video.ipynb #02b67de7
+# %% ../nbs/04_video.ipynb #5910b7c3
 def _from_video(path, fps):
     "Frames of a video file."
     try: read = _VideoReader(path)
@@ -267,12 +277,13 @@ def _from_video(path, fps):
     else: times = (np.array(read.pts)-read.pts[0])*float(read.tick)
     return Frames(read, times, (w,h), fps or read.rate, [f'{i:06d}' for i in range(read.n)], path)
 
+# %% ../nbs/04_video.ipynb #fff89923
 def open_frames(
     source, # a video file, a folder of images, a list of image files, or a (T,H,W,3) uint8 array
     fps:float|None=None, # frames a second; default: the video's own time stamps, or 25
 )->Frames: # read lazily
     "Opens anything that holds frames; what cannot be opened raises a TTPError."
-    if fps is not None and not 0<fps<=1000: raise TTPError(f'open_frames: {fps} frames a second is not a rate.')
+    if fps is not None and not 0<fps<=1000: raise TTPError(f'open_frames: {fps} frames a second: not a rate.')
     if isinstance(source, Frames): return source
     if isinstance(source, np.ndarray): return _from_array(source, fps)
     if not isinstance(source, (str, os.PathLike)):
