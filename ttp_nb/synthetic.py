@@ -106,6 +106,7 @@ HAIRS = np.array([[32, 26, 26], [62, 42, 32], [104, 68, 42], [158, 112, 62],
                   [214, 178, 116], [150, 62, 34], [168, 166, 166]], np.float32)
 STYLES = ('short', 'short', 'long', 'bun', 'pony', 'afro', 'buzz', 'bald')
 
+# %% ../nbs/06_synthetic.ipynb #a5165b39
 @dataclass(frozen=True)
 class Look:
     "What one person looks like; lengths in body heights."
@@ -119,7 +120,7 @@ class Look:
     skirt: bool                 # a skirt over the thighs
     cap: np.ndarray|None        # RGB of a cap, or None
 
-# %% ../nbs/06_synthetic.ipynb #a5165b39
+# %% ../nbs/06_synthetic.ipynb #112ae014
 def _build(rng, ward):
     "Bone lengths of a grown person in body heights, with a little spread."
     b = dict(torso=.285, sho=.108, hip=.066, neck=.116, uarm=.178, farm=.150, thigh=.240, shin=.235,
@@ -136,7 +137,7 @@ def _colour(rng, ward, dark=.2):
     if r < 1 - dark: return _hsv(h, rng.uniform(.06, .22), rng.uniform(.82, .98))
     return _hsv(h, rng.uniform(.25, .5), rng.uniform(.2, .34))
 
-# %% ../nbs/06_synthetic.ipynb #112ae014
+# %% ../nbs/06_synthetic.ipynb #9a4f2cea
 def _paint_face(rng, skin, hair, style, cap):
     "(48,96,3) map of a head: rows from crown to chin, columns once around, the face in the middle."
     lat, lon = np.mgrid[90:-90:48j, -180:180:96j]
@@ -156,7 +157,7 @@ def _paint_face(rng, skin, hair, style, cap):
     if cap is not None: put(lat > 26, cap)
     return f
 
-# %% ../nbs/06_synthetic.ipynb #9a4f2cea
+# %% ../nbs/06_synthetic.ipynb #6fdcdb15
 def make_look(
     rng:np.random.Generator, # source of all draws
     ward:dict,               # family -> 0 or 1, see wardrobe
@@ -176,7 +177,7 @@ def make_look(
     shoe = [np.float32([240, 240, 238]), np.float32([52, 50, 54]), c[0]*.9, c[3]*.8][shoe]
     return Look(body, skin, hair, style, face, tex, shoe, bool(skirt), cap)
 
-# %% ../nbs/06_synthetic.ipynb #6fdcdb15
+# %% ../nbs/06_synthetic.ipynb #f4a0258d
 def _outfit(c, kind, low, f, skin, sleeve, leg):
     "The five textures of shirt and trousers; sleeve and leg say how much of a limb (of 2 bones) is covered."
     weave = 'plain' if kind in ('yoke', 'logo') else kind
@@ -188,7 +189,7 @@ def _outfit(c, kind, low, f, skin, sleeve, leg):
     return dict(torso=top, uarm=_dress(arm, skin, sleeve), farm=_dress(arm, skin, max(sleeve - 1, 0)),
                 thigh=_dress(trouser, skin, leg), shin=_dress(trouser, skin, max(leg - 1, 0)), skirt=trouser)
 
-# %% ../nbs/06_synthetic.ipynb #f4a0258d
+# %% ../nbs/06_synthetic.ipynb #64cb6258
 ACTIONS = ('baseball_pitch', 'baseball_swing', 'bench_press', 'bowl', 'clean_and_jerk', 'golf_swing',
            'jumping_jacks', 'jump_rope', 'pullup', 'pushup', 'situp', 'squat', 'strum_guitar',
            'tennis_forehand', 'tennis_serve')
@@ -201,7 +202,7 @@ def _key(R=(.42, -.94, .1), L=None, r=(.17, 0, 0), l=None, h=.975, x=0., z=0.,
 
 def _there_and_back(*keys): return [*keys, *keys[-2:0:-1]]
 
-# %% ../nbs/06_synthetic.ipynb #64cb6258
+# %% ../nbs/06_synthetic.ipynb #901357ec
 MOTIONS = {}  # action -> (n,21) key poses of one cycle
 MOTIONS['baseball_pitch'] = [
     _key(R=(.04, -.32, .5), r=(.12, 0, -.15), l=(.12, 0, .2), hips=-60, turn=45),
@@ -221,7 +222,7 @@ MOTIONS['baseball_swing'] = [
     _key(R=(-.5, .12, .35), L=(.5, .15, .2), r=(.34, .12, 0), l=(.5, 0, 0), h=.9, x=.06, lean=4,
          hips=55, twist=40, turn=-30)]
 
-# %% ../nbs/06_synthetic.ipynb #901357ec
+# %% ../nbs/06_synthetic.ipynb #cb3882cc
 MOTIONS['clean_and_jerk'] = [
     _key(R=(.45, -.96, .2), r=(.22, 0, .05), h=.52, z=-.25, lean=48, nod=-40),
     _key(R=(.47, -.7, .15), r=(.22, 0, .05), h=.95, lean=8),
@@ -238,7 +239,7 @@ MOTIONS['bench_press'] = _there_and_back(
     _key(R=(.62, .6, .18), r=(.38, 0, .5), h=.5, lean=-90),
     _key(R=(.68, .28, .3), r=(.38, 0, .5), h=.5, lean=-88))
 
-# %% ../nbs/06_synthetic.ipynb #cb3882cc
+# %% ../nbs/06_synthetic.ipynb #b0727c83
 MOTIONS['pullup'] = _there_and_back(
     _key(R=(.62, .93, .06), r=(.13, .40, -.1), h=1.35, lean=-3),
     _key(R=(.62, .56, .1), r=(.13, .62, -.2), h=1.60, lean=-8),
@@ -252,7 +253,7 @@ MOTIONS['situp'] = _there_and_back(
     _key(R=(.34, .34, -.34), r=(.18, 0, .64), h=.08, lean=-55, nod=18),
     _key(R=(.34, .46, .06), r=(.18, 0, .64), h=.09, lean=-8, nod=12))
 
-# %% ../nbs/06_synthetic.ipynb #b0727c83
+# %% ../nbs/06_synthetic.ipynb #6e1f9ce3
 MOTIONS['jumping_jacks'] = _there_and_back(
     _key(R=(.44, -.94, .05), r=(.1, 0, 0)),
     _key(R=(1.28, .05, .05), r=(.3, .09, 0), h=1.05),
@@ -266,14 +267,14 @@ MOTIONS['strum_guitar'] = [
     _key(R=(.1, -.68, .5), L=(.8, -.38, .5), r=(.2, 0, 0), l=(.2, .03, .06), hips=-4, x=.03),
     _key(R=(.3, -.46, .5), L=(.8, -.36, .5), r=(.2, 0, 0), side=2)]
 
-# %% ../nbs/06_synthetic.ipynb #6e1f9ce3
+# %% ../nbs/06_synthetic.ipynb #b69512eb
 MOTIONS['bowl'] = [
     _key(R=(.12, -.3, .5), lean=6, r=(.14, 0, -.05), l=(.14, 0, .1)),
     _key(R=(.4, -.45, -.75), L=(.8, -.35, .4), r=(.14, .05, -.3), l=(.14, 0, .35), h=.9, z=.05, lean=28),
     _key(R=(.32, -.85, .5), L=(1.05, -.15, -.15), r=(-.12, .12, -.7), l=(.14, 0, .5), h=.7, z=.2, lean=42),
     _key(R=(.2, .3, .85), L=(1.05, -.1, -.2), r=(-.14, .12, -.7), l=(.14, 0, .5), h=.74, z=.2, lean=28)]
 
-# %% ../nbs/06_synthetic.ipynb #b69512eb
+# %% ../nbs/06_synthetic.ipynb #2843ebbd
 MOTIONS['golf_swing'] = [
     _key(R=(.02, -.86, .46), L=(-.02, -.78, .46), r=(.26, 0, 0), h=.93, z=-.06, lean=32, nod=8),
     _key(R=(.3, .3, .7), L=(-.25, .22, .75), r=(.26, 0, 0), l=(.24, .03, 0), h=.93, z=-.06, lean=26,
@@ -299,7 +300,7 @@ MOTIONS['tennis_serve'] = [
          hips=20, twist=20)]
 MOTIONS = {a: np.stack(MOTIONS[a]) for a in ACTIONS}
 
-# %% ../nbs/06_synthetic.ipynb #2843ebbd
+# %% ../nbs/06_synthetic.ipynb #31e84530
 _GROUNDED = ('bench_press', 'pullup', 'pushup', 'situp')  # hands or back stay where they are: little noise
 _FAST = ('jumping_jacks', 'jump_rope', 'strum_guitar')
 
@@ -311,7 +312,7 @@ def _play(keys, period, phase, t):
     a, b, c, d = (keys[(i + k) % n] for k in (-1, 0, 1, 2))
     return b + .5*f*(c - a + f*(2*a - 5*b + 4*c - d + f*(3*(b - c) + d - a)))
 
-# %% ../nbs/06_synthetic.ipynb #31e84530
+# %% ../nbs/06_synthetic.ipynb #49d677a1
 def _style(rng, action):
     "Key poses in this person's own manner, and the frames a cycle takes and where it starts."
     keys, n = MOTIONS[action].copy(), len(MOTIONS[action])
@@ -326,7 +327,7 @@ def _style(rng, action):
     period = rng.uniform(14, 22) if action in _FAST else rng.uniform(28, 44)
     return keys, period, rng.uniform(0, n), bool(left)
 
-# %% ../nbs/06_synthetic.ipynb #49d677a1
+# %% ../nbs/06_synthetic.ipynb #a5cfb0f8
 def _turn(yaw, pitch=0., roll=0.):
     "(...,3,3) rotation by roll, then pitch forward, then yaw to the left, in degrees; columns left, up, front."
     yaw, pitch, roll = np.broadcast_arrays(*np.deg2rad([yaw*1., pitch + 0*yaw, roll + 0*yaw]))
@@ -339,7 +340,7 @@ def _turn(yaw, pitch=0., roll=0.):
 
 def _unit(v): return v/np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
 
-# %% ../nbs/06_synthetic.ipynb #a5cfb0f8
+# %% ../nbs/06_synthetic.ipynb #baef6135
 def _bend(a, target, l1, l2, pole):
     "Two bones from a towards target, the joint between them on the side of the pole -> (middle, end), each (T,3)."
     d = target - a
@@ -349,6 +350,7 @@ def _bend(a, target, l1, l2, pole):
     p = _unit(pole - (pole*u).sum(-1, keepdims=True)*u)
     return a + u*along + p*np.sqrt(np.maximum(l1**2 - along**2, 0)), a + u*dist
 
+# %% ../nbs/06_synthetic.ipynb #45e5ec26
 def _toe(ankle, knee, front, length):
     "From ankle to toe: square to the shin, forward, never into the ground, hanging where the foot is in the air."
     shin = _unit(ankle - knee)
@@ -357,7 +359,7 @@ def _toe(ankle, knee, front, length):
     f[:, 1] = np.clip(f[:, 1], (.012 - ankle[:, 1])/length, .1)
     return _unit(f)*length
 
-# %% ../nbs/06_synthetic.ipynb #baef6135
+# %% ../nbs/06_synthetic.ipynb #7bf2ca71
 def pose_points(
     q:np.ndarray, # (T,21) poses
     body:dict,    # bone lengths in body heights
@@ -380,7 +382,7 @@ def pose_points(
         P[:, 13 + k] = P[:, 11 + k] + _toe(P[:, 11 + k], P[:, 9 + k], hips @ [s*.25, 0, 1], body['foot'])
     return P, chest, head
 
-# %% ../nbs/06_synthetic.ipynb #45e5ec26
+# %% ../nbs/06_synthetic.ipynb #af71ddb5
 @dataclass(frozen=True)
 class Figure:
     "A moving person as the camera sees it: pixels, x right, y down, z towards the viewer."
@@ -396,7 +398,7 @@ def _look_at(X, mid, R, centre, S, far=5.):
     k = S*far/(far - c[..., 2:])
     return np.concatenate([centre + c[..., :2]*[1, -1]*k, c[..., 2:]*S], -1)
 
-# %% ../nbs/06_synthetic.ipynb #7bf2ca71
+# %% ../nbs/06_synthetic.ipynb #2bda4d55
 _TO_US = ('clean_and_jerk', 'strum_guitar', 'golf_swing', 'baseball_swing', 'jumping_jacks', 'jump_rope')
 
 def _view(rng, action):
@@ -408,6 +410,7 @@ def _view(rng, action):
     u = rng.random()
     return rng.normal(0, 18) if u < .58 else side*rng.normal(60, 15) if u < .95 else 180 + rng.normal(0, 15)
 
+# %% ../nbs/06_synthetic.ipynb #235fb58b
 def _see(rng, X, chest, head, all_X, action, size):
     "Choose a view and a framing that hold the whole motion -> (Figure, S)."
     yaw = _view(rng, action)
@@ -426,7 +429,7 @@ def _see(rng, X, chest, head, all_X, action, size):
     ground = np.concatenate([_look_at(G, mid3, R, centre, S), tall[..., None]], -1)
     return Figure(_look_at(X, mid3, R, centre, S), F @ chest, F @ head, S, ground)
 
-# %% ../nbs/06_synthetic.ipynb #af71ddb5
+# %% ../nbs/06_synthetic.ipynb #f92790b2
 def _blend(img, tex, M, outline):
     "Paint texture `tex` (image -> texture map M) inside a polygon (n,2); the edge is anti-aliased."
     H, W = img.shape[:2]
@@ -442,13 +445,14 @@ def _blend(img, tex, M, outline):
     roi = img[y0:y1, x0:x1]
     roi += (patch - roi)*(mask[..., None]*np.float32(1/255))
 
+# %% ../nbs/06_synthetic.ipynb #dc939027
 def _shade(cols, n, light):
     "(cols,) brightness across a round limb whose right-hand normal in the image is n (2,)."
     v = np.linspace(-1, 1, cols)
     lam = v*(n @ light[:2]) + np.sqrt(np.maximum(1 - v*v, 0))*light[2]
     return (light[3] + (1 - light[3])*1.25*np.clip(lam, 0, 1) - .10*v**4).astype(np.float32)
 
-# %% ../nbs/06_synthetic.ipynb #2bda4d55
+# %% ../nbs/06_synthetic.ipynb #2399841d
 def _across(a, b):
     "Length and unit vectors along and across from a to b in the image."
     d = b[:2] - a[:2]
@@ -458,6 +462,7 @@ def _across(a, b):
 
 _CAP = np.stack([np.cos(np.linspace(0, np.pi, 7)), np.sin(np.linspace(0, np.pi, 7))], 1)
 
+# %% ../nbs/06_synthetic.ipynb #8155b048
 def _tube(img, a, b, radii, tex, light):
     "A rounded limb from a to b; radii (k,) pixels at equal steps; the texture's rows run along it."
     L, u, n = _across(a, b)
@@ -473,11 +478,12 @@ def _tube(img, a, b, radii, tex, light):
 
 def _plain(c): return np.broadcast_to(np.asarray(c, np.float32), (4, 12, 3))
 
-# %% ../nbs/06_synthetic.ipynb #235fb58b
+# %% ../nbs/06_synthetic.ipynb #0b12b5e4
 _LEVELS = np.array([  # along the trunk, half width beside the joints' own, half depth; body heights
     [-.10, -.066, .036], [-.05, -.022, .042], [.03, .012, .050], [.15, .008, .058], [.33, -.008, .063],
     [.6, -.028, .056], [.82, .020, .058], [1.0, .028, .062], [1.10, .016, .058], [1.19, -.03, .042]])
 
+# %% ../nbs/06_synthetic.ipynb #ca03d687
 def _trunk_outline(P, chest, S, girth):
     "Left and right edge of shirt and seat -> (polygon (2k,2), axis (L,u,n), half widths (k,))."
     neck, pelvis = (P[1] + P[2])/2, (P[7] + P[8])/2
@@ -493,7 +499,7 @@ def _trunk_outline(P, chest, S, girth):
     mid = mid + (s - np.clip(s, -.05, 1.05))*L*u
     return np.concatenate([mid + r[:, None]*n, (mid - r[:, None]*n)[::-1]]), (L, u, n), r
 
-# %% ../nbs/06_synthetic.ipynb #f92790b2
+# %% ../nbs/06_synthetic.ipynb #71757833
 def _trunk(img, P, chest, S, look, light):
     "Shirt and seat: the texture goes all around, so patterns turn with the body."
     poly, (L, u, n), r = _trunk_outline(P, chest, S, look.body['girth'])
@@ -509,7 +515,7 @@ def _trunk(img, P, chest, S, look, light):
     M = np.array([[*(n*fc), cols/2 - .5 - (n @ top)*fc], [*(u*fr), -.5 - (u @ top)*fr]])
     _blend(img, tex, M, poly)
 
-# %% ../nbs/06_synthetic.ipynb #dc939027
+# %% ../nbs/06_synthetic.ipynb #68f61855
 def _ball(img, c, C, axes, tex, light):
     "An ellipsoid at c (3,) with half axes (3,) along the columns of C, wearing a map (48,96,3)."
     R = axes.max() + 1.5
@@ -534,7 +540,7 @@ def _ball(img, c, C, axes, tex, light):
     roi = img[y0:y1, x0:x1]
     roi += (patch*lam[..., None] - roi)*cover.astype(np.float32)
 
-# %% ../nbs/06_synthetic.ipynb #2399841d
+# %% ../nbs/06_synthetic.ipynb #6ab7814d
 def _rgb(c): return [float(k) for k in c]
 
 def _sixteenths(v): return tuple(np.rint(np.asarray(v, float)*16).astype(int).tolist())
@@ -542,6 +548,7 @@ def _sixteenths(v): return tuple(np.rint(np.asarray(v, float)*16).astype(int).to
 def _disc(img, c, r, colour):
     cv2.circle(img, _sixteenths(c[:2]), max(int(r*16), 6), _rgb(colour), -1, cv2.LINE_AA, 4)
 
+# %% ../nbs/06_synthetic.ipynb #55a3eccb
 def _hair_behind(look, c, C, r, light):
     "Hair that is more than a painted skull -> [(depth, draw)]."
     at = lambda left, up, front: c + C @ (np.array([left, up, front])*r)
@@ -557,7 +564,7 @@ def _hair_behind(look, c, C, r, light):
     a, b, radii = strand[look.style]
     return [((a[2] + b[2])/2, lambda img: _tube(img, a, b, radii, tex, light))]
 
-# %% ../nbs/06_synthetic.ipynb #8155b048
+# %% ../nbs/06_synthetic.ipynb #dc8b283f
 def _head_parts(look, P, C, S, light):
     "Neck, hair, head, nose and the peak of a cap -> [(depth, draw)]."
     c, r, neck = P[0], look.body['head']*S, (P[1] + P[2])/2
@@ -576,10 +583,11 @@ def _head_parts(look, P, C, S, light):
         out.append((z, lambda img: _tube(img, p, q, [.3*r, .22*r], _plain(look.cap*.85), light)))
     return out
 
-# %% ../nbs/06_synthetic.ipynb #0b12b5e4
+# %% ../nbs/06_synthetic.ipynb #18db4668
 _THIGH, _SHIN = np.array([.058, .054, .047, .040, .036]), np.array([.036, .039, .036, .027, .022])
 _UARM, _FARM = np.array([.033, .033, .029, .027, .025]), np.array([.025, .027, .024, .019, .016])
 
+# %% ../nbs/06_synthetic.ipynb #fdb068be
 def _limb_parts(look, P, S, light):
     "Arms and legs of both sides -> [(depth, draw)]."
     g, t, out = look.body['girth']*S, look.tex, []
@@ -596,7 +604,7 @@ def _limb_parts(look, P, S, light):
         put(ank[2] - .05*S, heel, toe, np.array([.026, .028, .024, .018])*S, _plain(look.shoe))
     return out
 
-# %% ../nbs/06_synthetic.ipynb #ca03d687
+# %% ../nbs/06_synthetic.ipynb #86fc1ab8
 def _skirt(img, P, S, look, light):
     "A skirt hangs over both thighs."
     g = look.body['girth']*S
@@ -610,7 +618,7 @@ def _skirt(img, P, S, look, light):
     M = np.array([[*(n*fc), -.5 - (n @ top.mean(0))*fc - x.min()*fc], [*(u*fr), .05*g*fr - .5 - (u @ top.mean(0))*fr]])
     _blend(img, tex*_shade(tex.shape[1], n, light)[None, :, None], M, hull.astype(float))
 
-# %% ../nbs/06_synthetic.ipynb #71757833
+# %% ../nbs/06_synthetic.ipynb #5dd9ea66
 def draw_person(
     img:np.ndarray,   # (H,W,3) float32 picture, painted on in place
     look:Look,        # what the person looks like
@@ -629,7 +637,7 @@ def draw_person(
         parts.append((z, lambda img: _skirt(img, P, S, look, light)))
     for _, part in sorted(parts, key=lambda p: p[0]): part(img)
 
-# %% ../nbs/06_synthetic.ipynb #68f61855
+# %% ../nbs/06_synthetic.ipynb #e0527a55
 def _line(img, pts, colour, width):
     pts = np.rint(np.asarray(pts)[:, :2]*16).astype(np.int32)
     cv2.polylines(img, [pts], False, _rgb(colour), max(int(round(width)), 1), cv2.LINE_AA, 4)
@@ -638,6 +646,7 @@ def _oval(img, c, axes, angle, colour, width=-1):
     axes = _sixteenths(np.maximum(axes, .5))
     cv2.ellipse(img, _sixteenths(c[:2]), axes, float(angle), 0, 360, _rgb(colour), width, cv2.LINE_AA, 4)
 
+# %% ../nbs/06_synthetic.ipynb #b7890223
 def _stick(P, S, colour, length, width, lift, chest):
     "Bat or club in both hands."
     a, d = (P[5] + P[6])/2, _unit(_unit(P[5] - P[3]) + _unit(P[6] - P[4]) + chest[:, 1]*lift)
@@ -648,6 +657,7 @@ def _stick(P, S, colour, length, width, lift, chest):
         if width < .02: _oval(img, b, (.025*S, .016*S), 20, colour*.6)
     return [((a[2] + b[2])/2 + .06*S, draw)]
 
+# %% ../nbs/06_synthetic.ipynb #a0b4b1fb
 def _racket(P, S, colour, hand):
     "A racket prolongs the forearm."
     a, d = P[5 + hand], _unit(P[5 + hand] - P[3 + hand])
@@ -659,7 +669,7 @@ def _racket(P, S, colour, hand):
         _line(img, [c - d*size[0], c + d*size[0]], [225, 225, 220], 1)
     return [((a[2] + c[2])/2 + .04*S, draw)]
 
-# %% ../nbs/06_synthetic.ipynb #6ab7814d
+# %% ../nbs/06_synthetic.ipynb #027d82ff
 def _barbell(P, S, colour, plates=True):
     "A bar through both hands, with plates seen in perspective."
     d = _unit(P[6] - P[5])
@@ -673,6 +683,7 @@ def _barbell(P, S, colour, plates=True):
                 _oval(img, p, size, np.rad2deg(np.arctan2(d[1], d[0])), colour*(.75 if k else 1))
     return [(min(P[5, 2], P[6, 2]) + .05*S, draw)]
 
+# %% ../nbs/06_synthetic.ipynb #93c25cd2
 def _highbar(P, S, colour):
     "The bar a person hangs from, across the picture, on two posts."
     d = _unit((P[6] - P[5])*[1, 1, 0])
@@ -683,6 +694,7 @@ def _highbar(P, S, colour):
         _line(img, [c - d*.8*S, c + d*.8*S], colour, .026*S)
     return [(-9e9, draw)]
 
+# %% ../nbs/06_synthetic.ipynb #e545efd1
 def _bench(P, S, colour):
     "A padded bench under the back."
     a, b = (P[1] + P[2])/2, (P[7] + P[8])/2
@@ -695,7 +707,7 @@ def _bench(P, S, colour):
         _line(img, [a, b], colour, .055*S)
     return [(-9e9, draw)]
 
-# %% ../nbs/06_synthetic.ipynb #55a3eccb
+# %% ../nbs/06_synthetic.ipynb #58502234
 def _guitar(P, chest, S, colour, left):
     "The body on the belly, the neck to the fretting hand."
     belly = (P[7] + P[8])*.33 + (P[1] + P[2])*.17 + chest[:, 2]*.09*S
@@ -710,6 +722,7 @@ def _guitar(P, chest, S, colour, left):
         _oval(img, body + d*.05*S, (.026*S, .026*S), deg, [48, 34, 28])
     return [(belly[2] + np.sign(chest[2, 2])*.02*S, draw)]
 
+# %% ../nbs/06_synthetic.ipynb #f8737d44
 def _rope(P, S, colour, swing):
     "A skipping rope; swing is its angle, a turn a jump."
     a, b, s = P[5], P[6], np.linspace(0, 1, 24)[:, None]
@@ -718,6 +731,7 @@ def _rope(P, S, colour, swing):
     pts = a*(1 - s)**2 + b*s**2 + 2*s*(1 - s)*(mid + [0, drop*.25*S, 0])
     return [(9e9*np.sign(side) if abs(drop) < .98 else -9e9, lambda img: _line(img, pts, colour, 1.2))]
 
+# %% ../nbs/06_synthetic.ipynb #04f13682
 def _sphere(P, S, colour, hand, r):
     "A ball in one hand."
     c = P[5 + hand] + _unit(P[5 + hand] - P[3 + hand])*(.03 + r)*S
@@ -726,7 +740,7 @@ def _sphere(P, S, colour, hand, r):
         _disc(img, c - np.array([.25, .3, 0])*r*S, r*S*.55, np.minimum(colour*1.1, 255))
     return [(c[2] + .04*S, draw)]
 
-# %% ../nbs/06_synthetic.ipynb #dc8b283f
+# %% ../nbs/06_synthetic.ipynb #d0ba5f88
 def _props(action, P, chest, S, colour, left, u):
     "What this action's person holds at phase u (key poses since the cycle began) -> [(depth, draw)]."
     hand = int(left)
@@ -742,7 +756,7 @@ def _props(action, P, chest, S, colour, left, u):
     if action == 'baseball_pitch' and u < 3.2: return _sphere(P, S, np.float32([244, 242, 236]), hand, .02)
     return []
 
-# %% ../nbs/06_synthetic.ipynb #18db4668
+# %% ../nbs/06_synthetic.ipynb #7847b912
 def _cloudy(rng, h, w, cells):
     "(h,w,1) smooth noise in -1..1; cells (rows, columns) of the coarse grid."
     n = rng.uniform(-1, 1, (max(int(cells[0]), 2), max(int(cells[1]), 2))).astype(np.float32)
@@ -758,7 +772,7 @@ def _box(img, x, y, w, h, c):
 
 def _near(rng, c, d=16): return np.clip(np.float32(c) + rng.uniform(-d, d) + rng.uniform(-d, d, 3)*.5, 0, 255)
 
-# %% ../nbs/06_synthetic.ipynb #fdb068be
+# %% ../nbs/06_synthetic.ipynb #1014203b
 def _floor(rng, img, hz, far, near, grain):
     "The ground: darker or paler towards the horizon, grain that gets coarser towards the viewer."
     h, w = img.shape[:2]
@@ -771,6 +785,7 @@ def _planks(img, hz, colour, n, width):
     h, w = img.shape[:2]
     for x in np.linspace(-2.2*w, 3.2*w, n): _line(img, [[w/2 + (x - w/2)*.28, hz], [x, h*1.3]], colour, width)
 
+# %% ../nbs/06_synthetic.ipynb #2b255b27
 def _sky(rng, img, hz):
     h, w = img.shape[:2]
     top, low = [([112, 164, 214], [206, 224, 236]), ([148, 178, 204], [226, 226, 220]),
@@ -778,7 +793,7 @@ def _sky(rng, img, hz):
     img[:hz] = _ramp(top, low, hz, w)
     img[:hz] += np.maximum(_cloudy(rng, hz, w, (4, 5)) + .6*_cloudy(rng, hz, w, (9, 11)), 0)*26
 
-# %% ../nbs/06_synthetic.ipynb #86fc1ab8
+# %% ../nbs/06_synthetic.ipynb #f482dc89
 def _tree(rng, img, x, base, tall):
     green = _near(rng, [84, 122, 72], 22)
     _box(img, x - tall*.04, base - tall*.4, tall*.08, tall*.4, _near(rng, [98, 78, 62], 12))
@@ -787,6 +802,7 @@ def _tree(rng, img, x, base, tall):
         p = [x + r*np.cos(a), base - tall*.68 + r*np.sin(a)*.9]
         _disc(img, p, tall*rng.uniform(.10, .17), green*(1.12 - .35*(p[1] - base + tall)/tall))
 
+# %% ../nbs/06_synthetic.ipynb #6edf18e1
 def _park(rng, img, hz):
     h, w = img.shape[:2]
     _sky(rng, img, hz)
@@ -796,7 +812,7 @@ def _park(rng, img, hz):
     for x in rng.uniform(-10, w + 10, rng.integers(5, 11)): _tree(rng, img, x, hz + 3, rng.uniform(.35, .75)*hz)
     _floor(rng, img, hz, _near(rng, [136, 162, 100]), _near(rng, [112, 144, 82]), 14)
 
-# %% ../nbs/06_synthetic.ipynb #5dd9ea66
+# %% ../nbs/06_synthetic.ipynb #7e5da7e2
 def _street(rng, img, hz):
     h, w = img.shape[:2]
     _sky(rng, img, hz)
@@ -812,6 +828,7 @@ def _street(rng, img, hz):
     _box(img, 0, hz, w, 4, [196, 194, 188])
     _planks(img, hz + 5, _near(rng, [150, 147, 143], 6), 10, 1)
 
+# %% ../nbs/06_synthetic.ipynb #9d63c76d
 def _gym(rng, img, hz):
     h, w = img.shape[:2]
     wall = _near(rng, [[204, 206, 202], [180, 192, 202], [212, 198, 178], [168, 176, 178]][rng.integers(4)])
@@ -826,7 +843,7 @@ def _gym(rng, img, hz):
     _planks(img, hz, _near(rng, [166, 130, 94], 8), 34, 1)
     if rng.random() < .6: _line(img, [[0, hz + 22], [w, hz + 22 + rng.uniform(-8, 8)]], [226, 222, 214], 2)
 
-# %% ../nbs/06_synthetic.ipynb #e0527a55
+# %% ../nbs/06_synthetic.ipynb #e4ae1f84
 def _room(rng, img, hz):
     h, w = img.shape[:2]
     walls = [[222, 210, 190], [190, 204, 198], [206, 190, 196], [186, 196, 212], [226, 220, 208]]
@@ -845,7 +862,7 @@ def _room(rng, img, hz):
     _floor(rng, img, hz, _near(rng, [160, 138, 118]), _near(rng, [184, 162, 140]), 8)
     _box(img, 0, hz - 5, w, 5, wall*1.08)
 
-# %% ../nbs/06_synthetic.ipynb #b7890223
+# %% ../nbs/06_synthetic.ipynb #1bea7cd9
 def _court(rng, img, hz):
     h, w = img.shape[:2]
     _sky(rng, img, hz)
@@ -859,6 +876,7 @@ def _court(rng, img, hz):
     x = rng.uniform(.1, .9)*w
     _line(img, [[x, y], [x + rng.uniform(-120, 120), h + 20]], [238, 238, 232], 3)
 
+# %% ../nbs/06_synthetic.ipynb #67fa3888
 def _beach(rng, img, hz):
     h, w = img.shape[:2]
     _sky(rng, img, hz)
@@ -872,7 +890,7 @@ def _beach(rng, img, hz):
         cv2.ellipse(img, (int(x), int(tip[1] + 10)), (24, 14), 0, 180, 360, shade, -1, cv2.LINE_AA)
     _floor(rng, img, hz, _near(rng, [216, 196, 158]), _near(rng, [228, 208, 170]), 9)
 
-# %% ../nbs/06_synthetic.ipynb #a0b4b1fb
+# %% ../nbs/06_synthetic.ipynb #395abf0c
 def _stadium(rng, img, hz):
     h, w = img.shape[:2]
     img[:hz] = _ramp([104, 112, 126], [140, 146, 154], hz, w)
@@ -887,6 +905,7 @@ def _stadium(rng, img, hz):
         clay = _rgb(_near(rng, [186, 146, 106]))
         cv2.ellipse(img, (w//2, h + 10), (int(w*.7), int((h - hz)*.75)), 0, 0, 360, clay, -1, cv2.LINE_AA)
 
+# %% ../nbs/06_synthetic.ipynb #753cc1ab
 PLACES = {'park': _park, 'street': _street, 'gym': _gym, 'room': _room, 'court': _court,
           'beach': _beach, 'stadium': _stadium}
 _WHERE = dict(
@@ -896,7 +915,7 @@ _WHERE = dict(
     tennis_serve='court', jumping_jacks='gym park street beach', jump_rope='gym park street room')
 _MARGIN = 16  # pixels painted beyond the frame, for a camera that moves
 
-# %% ../nbs/06_synthetic.ipynb #027d82ff
+# %% ../nbs/06_synthetic.ipynb #321df2c8
 def paint_place(
     rng:np.random.Generator, # source of all draws
     place:str,               # a name in PLACES
@@ -913,7 +932,7 @@ def paint_place(
     img = (img - img.mean())*.85 + img.mean()
     return np.clip(img + rng.uniform(-6, 6), 0, 255).astype(np.uint8)
 
-# %% ../nbs/06_synthetic.ipynb #93c25cd2
+# %% ../nbs/06_synthetic.ipynb #bc778e24
 _SEGMENTS = ((1, 3, .024), (3, 5, .02), (7, 9, .04), (9, 11, .028))  # right-hand bones and their thickness
 
 def _hidden_by_limbs(P, S):
@@ -929,7 +948,7 @@ def _hidden_by_limbs(P, S):
             out[:, j] |= (np.linalg.norm((x - c)[:, :2], axis=-1) < r*S) & (c[:, 2] - x[:, 2] > .045*S)
     return out
 
-# %% ../nbs/06_synthetic.ipynb #e545efd1
+# %% ../nbs/06_synthetic.ipynb #0598a8b5
 def _hidden_by_trunk(P, chest, S, girth):
     "(T,13) joints behind the person's own shirt."
     out = np.zeros((len(P), 13), bool)
@@ -943,7 +962,7 @@ def _hidden_by_trunk(P, chest, S, girth):
             out[t, j] = deep and cv2.pointPolygonTest(poly, P[t, j, :2].tolist(), False) >= 0
     return out
 
-# %% ../nbs/06_synthetic.ipynb #58502234
+# %% ../nbs/06_synthetic.ipynb #162e1ed0
 def _occluder(rng, fig, size):
     "Something in front: a post, a crate or a bush -> (uint8 RGB canvas, mask), or None."
     if rng.random() > .18: return None
@@ -966,6 +985,7 @@ def _occluder(rng, fig, size):
     img += _cloudy(rng, H, W, (H/4, W/4))*8
     return np.clip(img, 0, 255).astype(np.uint8), mask
 
+# %% ../nbs/06_synthetic.ipynb #4338bfd4
 def _hidden_by_layer(P, layer, offset):
     "(T,13) joints under the occluder, which moves with the camera's offset (T,2)."
     if layer is None: return np.zeros((len(P), 13), bool)
@@ -974,7 +994,7 @@ def _hidden_by_layer(P, layer, offset):
     x, y = at[..., 0].clip(0, W - 1), at[..., 1].clip(0, H - 1)
     return layer[1][y, x] > 127
 
-# %% ../nbs/06_synthetic.ipynb #f8737d44
+# %% ../nbs/06_synthetic.ipynb #26b7ac03
 def _shadow(img, ground, S, strength):
     "Soft darkness on the ground under feet, hips and shoulders: (G,4) points x, y, z, height."
     H, W = img.shape[:2]
@@ -988,7 +1008,7 @@ def _shadow(img, ground, S, strength):
     ex, ey = np.exp(-((gx - x[:, None])/wide[:, None])**2), np.exp(-((gy - y[:, None])/(.26*wide[:, None]))**2)
     img[y0:y1, x0:x1] *= (1 - np.minimum(np.einsum('g,gy,gx->yx', a, ey, ex), .6))[..., None].astype(np.float32)
 
-# %% ../nbs/06_synthetic.ipynb #04f13682
+# %% ../nbs/06_synthetic.ipynb #660bef7f
 @dataclass(frozen=True)
 class Stage:
     "Everything a frame is drawn from."
@@ -1007,10 +1027,11 @@ class Stage:
     layer:tuple|None     # something in front: RGB canvas and mask
     other:tuple|None     # a bystander: (Look, Figure)
 
+# %% ../nbs/06_synthetic.ipynb #e4e9d446
 @lru_cache(maxsize=64)
 def _place_of(key, place, horizon, size): return paint_place(_rng(*key, 'place'), place, horizon, size)
 
-# %% ../nbs/06_synthetic.ipynb #d0ba5f88
+# %% ../nbs/06_synthetic.ipynb #0a7c055f
 @lru_cache(maxsize=2)
 def _grain(size):
     "(2H,2W,3) fixed grain of unit deviation; every frame takes another window."
@@ -1026,12 +1047,13 @@ def _develop(img, film, rng):
     grain = _grain((W, H))[y:y + H, x:x + W]*np.float32(film['noise'])
     return np.clip(np.rint(img + grain), 0, 255).astype(np.uint8)
 
+# %% ../nbs/06_synthetic.ipynb #82224193
 def _slide(canvas, offset, size):
     "The frame's window of a canvas when the camera has moved the picture by offset (2,)."
     M = np.array([[1, 0, offset[0] - _MARGIN], [0, 1, offset[1] - _MARGIN]])
     return cv2.warpAffine(canvas, M, tuple(size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-# %% ../nbs/06_synthetic.ipynb #7847b912
+# %% ../nbs/06_synthetic.ipynb #d43c163d
 def draw_frame(
     s:Stage, # what there is to see
     t:int,   # which frame
@@ -1049,7 +1071,7 @@ def draw_frame(
         img += (rgb - img)*(mask[..., None]*np.float32(1/255))
     return _develop(img, s.film, _rng(*s.key, 'frame', t))
 
-# %% ../nbs/06_synthetic.ipynb #1014203b
+# %% ../nbs/06_synthetic.ipynb #2aff7d9b
 class Drawn:
     "Frames drawn when asked for: a sequence of (H,W,3) uint8."
     def __init__(self,
@@ -1068,7 +1090,7 @@ class Drawn:
     @property
     def names(self): return [f'{k + 1:06d}' for k in self.index]
 
-# %% ../nbs/06_synthetic.ipynb #2b255b27
+# %% ../nbs/06_synthetic.ipynb #9c94bf46
 def _film(rng, ward):
     "Light and film from the wardrobe's sets -> (light (4,), film)."
     side, high = rng.choice([-1, 1])*rng.uniform(.25, .6), rng.uniform(.3, .6)
@@ -1085,7 +1107,7 @@ def _moves(rng, t):
         out += a*np.sin(2*np.pi*(np.asarray(t)[:, None]/period + rng.random(2)))*[1, .5]
     return out
 
-# %% ../nbs/06_synthetic.ipynb #f482dc89
+# %% ../nbs/06_synthetic.ipynb #a9c4bcba
 def _boxes(P, vis, S, size, head):
     "(T,4) tight around the visible person, a little margin, inside the frame."
     X = np.where(vis[..., None], P[:, :13, :2], np.nan)
@@ -1098,7 +1120,7 @@ def _boxes(P, vis, S, size, head):
     box[:, 0::2], box[:, 1::2] = box[:, 0::2].clip(0, size[0] - 1), box[:, 1::2].clip(0, size[1] - 1)
     return box
 
-# %% ../nbs/06_synthetic.ipynb #6edf18e1
+# %% ../nbs/06_synthetic.ipynb #c3fa66c3
 def _act(rng, action, body, t, size):
     "A person in motion before a camera -> (Figure, phase (T,), left-handed)."
     keys, period, phase, left = _style(rng, action)
@@ -1114,7 +1136,7 @@ def _shift(fig, offset):
     d = np.concatenate([offset, np.zeros((len(offset), 1))], 1)[:, None]
     return replace(fig, P=fig.P + d, ground=fig.ground + np.concatenate([d, 0*d[..., :1]], -1))
 
-# %% ../nbs/06_synthetic.ipynb #7e5da7e2
+# %% ../nbs/06_synthetic.ipynb #d7136c28
 def _bystander(rng, ward, t, size, fig):
     "Sometimes somebody else stands further back -> (Look, Figure) or None."
     if rng.random() > .25: return None
@@ -1127,7 +1149,7 @@ def _bystander(rng, ward, t, size, fig):
     move = lambda X: np.concatenate([(X[..., :2] - now)*k + goal, X[..., 2:3]*k - 3*fig.S, X[..., 3:]], -1)
     return look, replace(other, P=move(other.P), ground=move(other.ground), S=other.S*k)
 
-# %% ../nbs/06_synthetic.ipynb #9d63c76d
+# %% ../nbs/06_synthetic.ipynb #04874461
 def _pick_place(rng, action, fig, size):
     "(name, row of the horizon): somewhere this action is done, the feet well below the horizon."
     options = _WHERE[action].split()
@@ -1143,7 +1165,7 @@ def _check_clip(seed, i, n_frames, action, size):
     if n_frames < 1: raise TTPError(f'{who}: {n_frames} frames; ask for at least one')
     if min(size) < 32: raise TTPError(f'{who}: frames of {size[0]}x{size[1]} are too small; 32 pixels are the least')
 
-# %% ../nbs/06_synthetic.ipynb #e4ae1f84
+# %% ../nbs/06_synthetic.ipynb #21474b70
 def _as_clip(stage, name):
     "Frames, labels and boxes of a stage."
     fig, (W, H) = stage.fig, stage.size
@@ -1154,7 +1176,7 @@ def _as_clip(stage, name):
     boxes = _boxes(fig.P, vis, fig.S, stage.size, fig.head)
     return Clip(name, Drawn(stage), boxes, xy, vis, PENN13, stage.action)
 
-# %% ../nbs/06_synthetic.ipynb #1bea7cd9
+# %% ../nbs/06_synthetic.ipynb #b2ba3f55
 def synthetic_clip(
     seed:int,          # one seed, one world of people
     i:int,             # person
@@ -1180,7 +1202,7 @@ def synthetic_clip(
                   place, offset, light, film, _occluder(rng('occluder'), plan, size), other)
     return _as_clip(stage, f'{split}_{i:04d}')
 
-# %% ../nbs/06_synthetic.ipynb #67fa3888
+# %% ../nbs/06_synthetic.ipynb #aa8e24dc
 def synthetic_clips(
     n:int,           # people
     split:str,       # 'train', 'valid' or 'test'
@@ -1197,7 +1219,7 @@ def materialise(
     "Draw or read all frames once."
     return replace(clip, frames=np.stack([clip.frames[k] for k in range(len(clip))]))
 
-# %% ../nbs/06_synthetic.ipynb #395abf0c
+# %% ../nbs/06_synthetic.ipynb #e5efc9ee
 _PARENT = (None, None, None, 1, 2, 3, 4, None, None, 7, 8, 9, 10)  # where a joint nobody labelled hangs
 _BONES = {'uarm': (1, 3), 'farm': (3, 5), 'thigh': (7, 9), 'shin': (9, 11)}  # right; the left is one further
 
@@ -1211,6 +1233,7 @@ def _bridge(joints, vis):
 
 def _longest(X, a, b): return np.linalg.norm(X[:, a:a + 2].mean(1) - X[:, b:b + 2].mean(1), axis=-1).max()
 
+# %% ../nbs/06_synthetic.ipynb #2ea89653
 def _fill_trunk(X, seen):
     "Shoulders from head and hips, or hips from the shoulders, where a pair is never seen; in place."
     pair = lambda a: X[:, a:a + 2].mean(1)
@@ -1220,7 +1243,7 @@ def _fill_trunk(X, seen):
     if not seen[7:9].any():
         X[:, 7:9] = pair(1)[:, None] + [0., 1.6*_longest(X, 1, 3) if seen[3:5].any() else 1.]
 
-# %% ../nbs/06_synthetic.ipynb #753cc1ab
+# %% ../nbs/06_synthetic.ipynb #567947ad
 def _fill_tracks(joints, vis):
     "(T,13,2) without gaps: a joint never seen goes where its partner is, or down from its parent."
     X, seen = _bridge(joints, vis)
@@ -1236,7 +1259,7 @@ def _fill_tracks(joints, vis):
     if not seen[0]: X[:, 0] = X[:, 1:3].mean(1) - .4*down
     return X
 
-# %% ../nbs/06_synthetic.ipynb #321df2c8
+# %% ../nbs/06_synthetic.ipynb #ef6bc9e9
 def _smooth(x, k=5):
     "Moving average along time."
     w = np.minimum(k, len(x))
@@ -1251,13 +1274,14 @@ def _height_of(X, body):
         S += [np.quantile(np.linalg.norm(X[:, a + k] - X[:, b + k], axis=-1), .9)/body[name] for k in (0, 1)]
     return float(max(np.median(S), S[0]*.8, 8.))
 
+# %% ../nbs/06_synthetic.ipynb #51c8de57
 def _fit(X, known, size):
     "Scale and shift that put what is visible into the frame with a margin -> (s, shift (2,))."
     low, high = np.quantile(X[known], [.0, 1.], axis=0)
     s = float(np.min(np.array(size)*[.8, .8]/np.maximum(high - low, 1.)))
     return s, (np.array(size) - 1)/2 + [0, .02*size[1]] - s*(low + high)/2
 
-# %% ../nbs/06_synthetic.ipynb #bc778e24
+# %% ../nbs/06_synthetic.ipynb #b2525756
 def _facing(X, vis, S, body):
     "Which way the chest looks in every frame -> (T,3,3) columns left, up, front in the picture's axes."
     up = _unit(_smooth(X[:, 1:3].mean(1) - X[:, 7:9].mean(1)))
@@ -1272,7 +1296,7 @@ def _facing(X, vis, S, body):
     up = np.concatenate([up, np.zeros((len(X), 1))], 1)
     return np.stack([left, up, -np.cross(left, up)], -1)
 
-# %% ../nbs/06_synthetic.ipynb #0598a8b5
+# %% ../nbs/06_synthetic.ipynb #3b6c1ec0
 def _lift(X, vis, S, body, chest):
     "Guess depth and toes -> (T,15,3) points in pixels."
     P = np.concatenate([np.concatenate([X, X[:, 11:13]], 1), np.zeros((len(X), 15, 1))], -1)
@@ -1290,13 +1314,14 @@ def _lift(X, vis, S, body, chest):
     P[:, 0, 2] = .02*S*front
     return P
 
+# %% ../nbs/06_synthetic.ipynb #680c820c
 def _head_of(P, chest):
     "The head stands on the neck and looks where the chest looks."
     up = _unit(.7*_unit(_smooth(P[:, 0] - P[:, 1:3].mean(1))*[1, 1, 0]) + .3*chest[:, :, 1])
     left = _unit(chest[:, :, 0] - (chest[:, :, 0]*up).sum(-1, keepdims=True)*up)
     return np.stack([left, up, -np.cross(left, up)], -1)
 
-# %% ../nbs/06_synthetic.ipynb #162e1ed0
+# %% ../nbs/06_synthetic.ipynb #54f0fdc5
 def dress_tracks(
     joints:np.ndarray, # (T,13,2) Penn's joints in any pixels; what is not visible is not looked at
     vis:np.ndarray,    # (T,13) bool
@@ -1318,7 +1343,7 @@ def dress_tracks(
     fig = _figure_of(X, vis, look.body)
     return _dressed(rng, ward, fig, look, action, vis, size, (seed, split, 'tracks'))
 
-# %% ../nbs/06_synthetic.ipynb #4338bfd4
+# %% ../nbs/06_synthetic.ipynb #75a97157
 def _figure_of(X, vis, body):
     "A Figure around filled tracks (T,13,2)."
     S = _height_of(X, body)
@@ -1329,6 +1354,7 @@ def _figure_of(X, vis, body):
     ground[..., 3], ground[..., 1] = np.maximum(floor - ground[..., 1], 0)/S, floor
     return Figure(P, chest, _head_of(P, chest), S, ground)
 
+# %% ../nbs/06_synthetic.ipynb #3dd1b8bc
 def _dressed(rng, ward, fig, look, action, vis, size, key):
     "The clip of a figure with given visibility, the camera at rest."
     n = len(fig.P)
@@ -1341,7 +1367,7 @@ def _dressed(rng, ward, fig, look, action, vis, size, key):
     boxes = _boxes(fig.P, vis, fig.S, size, fig.head)
     return Clip(f'tracks_{key[0]:04d}', Drawn(stage), boxes, xy, vis, PENN13, action)
 
-# %% ../nbs/06_synthetic.ipynb #26b7ac03
+# %% ../nbs/06_synthetic.ipynb #e6328eac
 def write_synthetic(
     root,  # folder that gets `frames` and `labels`
     n_train:int=60,  # training people
