@@ -1,10 +1,12 @@
-"""Clips and Penn Action's layout: what is refused and how, what is mended, and the real data set where it is at hand."""
+"""Clips and Penn Action's layout: what is refused, what is mended, and the real data set where it is at hand."""
 import os
+from dataclasses import replace
 from pathlib import Path
 import cv2, numpy as np, pytest
 from scipy.io import loadmat, savemat
 from ttp_nb.clips import Clip, penn_clips, read_penn_label, write_penn
 from ttp_nb.geometry import box_to_center_scale
+from ttp_nb.metrics import pck, torso_size
 from ttp_nb.skeletons import BBC7, PENN13, TTPError
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
@@ -21,7 +23,8 @@ def made(name='a', T=5, seed=0, size=(64,48), **kw):
 
 
 @pytest.fixture
-def root(tmp_path): return write_penn([made('a'), made('b', 3, 1), made('c', 4, 2)], tmp_path/'penn', [True,False,False])
+def root(tmp_path):
+    return write_penn([made('a'), made('b', 3, 1), made('c', 4, 2)], tmp_path/'penn', [True,False,False])
 
 
 def relabel(root, name, **changes):
@@ -37,8 +40,8 @@ def relabel(root, name, **changes):
 def test_a_clip_refuses_what_does_not_fit():
     c = made()
     kw = dict(frames=c.frames, boxes=c.boxes, joints=c.joints, vis=c.vis)
-    for bad,says in ((dict(boxes=c.boxes[:4]), r'boxes.*\(5, 4\)'), (dict(boxes='box'), 'boxes'), (dict(frames=[]), 'no frames'),
-                     (dict(joints=c.joints[:,:7]), r'joints.*\(5, 13, 2\)'), (dict(vis=c.vis[:3]), 'vis'),
+    for bad,says in ((dict(boxes=c.boxes[:4]), r'boxes.*\(5, 4\)'), (dict(boxes='box'), 'boxes'),
+                     (dict(frames=[]), 'no frames'), (dict(joints=c.joints[:,:7]), r'joints.*\(5, 13, 2\)'), (dict(vis=c.vis[:3]), 'vis'),
                      (dict(joints=None), 'no joints'), (dict(joints=c.joints*np.nan), 'frame 0.*visible'),
                      (dict(skel=BBC7), r'\(5, 7, 2\)'), (dict(boxes=[[0,0,9,9],[1,2]]+[[0,0,9,9]]*3), 'numbers')):
         with pytest.raises(TTPError, match=f"'walk'.*{says}|{says}.*'walk'"): Clip('walk', **{**kw, **bad})
@@ -83,6 +86,46 @@ def test_written_and_read_back(root):
     assert [c.name for c in penn_clips(root, 'train')[0]]==['0001']
     assert [c.name for c in penn_clips(root, 'all', names=['0003','0001'])[0]]==['0001','0003']
     assert not [p for p in root.rglob('.*')]
+
+
+def same_score(a, b):
+    "Do both clips judge some predictions alike?"
+    p = b.joints+np.random.default_rng(5).normal(size=b.joints.shape)*8
+    x,y = (pck(p, np.where(c.vis[...,None], c.joints, np.nan), c.vis, torso=c.torso) for c in (a, b))
+    return (x[0]==y[0]).all() and (x[1]==y[1]).all() and x[1].any()
+
+
+def test_the_torso_is_measured_before_anything_is_hidden(root):
+    m = loadmat(root/'labels'/'0002.mat')
+    x,y,v = np.full((3,13), 9.),np.full((3,13), 9.),np.ones((3,13))
+    x[:,[7,8]],y[:,[7,8]] = 9,[[29,29], [29,29], [1,1]]
+    x[1,8],v[1,8] = 1,0                                       # one hip a placeholder in x
+    x[2,[7,8]],v[2,[7,8]] = 1,0                               # both hips placeholders
+    t = read_penn_label(relabel(root, '0002', x=x, y=y, visibility=v, torso=None))['torso']
+    assert t==pytest.approx([20, np.hypot(4, 20), np.hypot(8, 8)])
+    assert read_penn_label(relabel(root, '0002', x=x, y=y, visibility=v, torso=[[5.,6,7]]))['torso'].tolist()==[5,6,7]
+    with pytest.raises(TTPError, match='0002.mat.*torso'): read_penn_label(relabel(root, '0002', torso=[1.,2]))
+    assert m['torso'].size==3
+
+
+def test_what_is_read_back_scores_alike(tmp_path):
+    exact,blind,given = made('a', seed=3),made('b', seed=3),made('c', seed=3)
+    blind = replace(blind, joints=np.where(blind.vis[...,None], blind.joints, np.nan))   # hidden joints unknown
+    given = replace(blind, torso=np.linspace(0, 40, 5))
+    back,_ = penn_clips(write_penn([exact,blind,given], tmp_path, [False]*3))
+    for c,o in zip(back, (exact,blind,given)):
+        assert np.allclose(c.torso, torso_size(o.joints) if o.torso is None else o.torso, equal_nan=True)
+    again,_ = penn_clips(write_penn(back, tmp_path/'again', [False]*3))
+    for c,o in zip(again, back): assert np.array_equal(c.torso, o.torso, equal_nan=True) and same_score(c, o)
+    assert np.array_equal(loadmat(tmp_path/'labels'/'0001.mat')['x'], exact.joints[...,0]+1)   # known though hidden
+    assert (loadmat(tmp_path/'labels'/'0002.mat')['x'][~blind.vis]==0).all()
+
+
+def test_a_torso_is_one_length_per_frame():
+    c = replace(made(), torso=[1,2,3,4,np.nan])
+    assert c.torso.dtype==float and c[1:3].torso.tolist()==[2,3] and made()[1:3].torso is None
+    for bad in ([1,2,3], np.ones((5,1)), 'long'):
+        with pytest.raises(TTPError, match="'a'.*torso"): replace(made(), torso=bad)
 
 
 def test_rgb_order_survives(tmp_path):
@@ -243,7 +286,7 @@ def test_the_real_videos():
     assert [c.name for c in clips]==['0050','0992','1142','1198','1370','2319'] and len(absent)==1062
     assert sum(map(len, clips))==340 and clips[2].action=='jumping_jacks'
     for c in clips:
-        assert c.frames[0].shape==(*c.size[::-1],3) and c.frames[len(c)-1].dtype==np.uint8
+        assert c.torso.shape==(len(c),) and c.frames[0].shape==(*c.size[::-1],3) and c.frames[len(c)-1].dtype==np.uint8
         inside = (c.joints>=0)&(c.joints<=np.array(c.size))
         assert inside[c.vis].mean()>.95
     with pytest.raises(TTPError, match='1258 videos'): penn_clips(REAL, 'train')

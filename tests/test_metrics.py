@@ -4,15 +4,17 @@ metric_small.npz holds made-up joints and predictions in the layout of two data 
 pixel, and beside them the exact rows where the rounding would move a joint over the threshold (some lie exactly on
 it). The tables below were computed by the official evaluation code from the exact points.
 """
-import os
+import json, os
 from pathlib import Path
 import numpy as np, pytest
+from scipy.io import loadmat
 from hypothesis import given, settings, strategies as st
 from ttp_nb.metrics import (auc, bootstrap, clip_pck, gain, hits, pck, pck_summary, pck_table, pckh, torso_size,
                             within_pixels)
 from ttp_nb.skeletons import BBC7, H36M16, PENN13, Skeleton, TTPError
 
-REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))
+LABELS = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'/'labels'
+PARITY = Path(os.environ.get('TTP_PARITY', Path(__file__).parents[2]/'shared'/'parity'))
 
 H36M = dict(head=57.93357933579336, shoulder=57.71328671328671, elbow=59.18043025676613,
             wrist=57.105256017149216,
@@ -76,26 +78,51 @@ def test_bbc_as_published():
     assert (within_pixels(half(p), half(g))[0] == within_pixels(p, g, scale=.5)[0]).all()
 
 
-@pytest.mark.skipif(not (REAL/'Penn_Action'/'labels').is_dir(),
-                    reason=f'needs Penn Action labels under {REAL} (TTP_REAL)')
-def test_penn_all_test_frames_as_published():
-    from scipy.io import loadmat
-    labels = [loadmat(f, variable_names=['x', 'y', 'visibility', 'train'])
-              for f in sorted((REAL/'Penn_Action'/'labels').glob('*.mat'))]
-    labels = [m for m in labels if m['train'].item()!=1]
-    true = np.concatenate([np.stack([m['x'], m['y']], -1) for m in labels]).astype(float)
-    vis = np.concatenate([m['visibility'] for m in labels])
-    g = np.random.default_rng(2021); sig = g.uniform(2, 30, (len(true),1,1))
-    pred = (true+sig*g.standard_normal((len(true),13,2))).astype(np.float32)
-    assert len(true)==76298 and (torso_size(true)==0).sum()==1
-    correct,counted = pck(pred, true, vis)
+@pytest.fixture(scope='module')
+def penn():
+    "All test frames as the reader gives them, and the made-up predictions of the published table; everything from 0."
+    if not LABELS.is_dir(): pytest.skip(f'needs Penn Action labels in {LABELS} (TTP_REAL)')
+    from ttp_nb.clips import read_penn_label
+    test = [m for m in map(read_penn_label, sorted(LABELS.glob('*.mat'))) if not m['train']]
+    raw = [loadmat(LABELS/f"{m['name']}.mat", variable_names=['x', 'y']) for m in test]
+    raw = np.concatenate([np.stack([m['x'], m['y']], -1) for m in raw]).astype(float) # from 1, hidden joints too
+    g = np.random.default_rng(2021); sig = g.uniform(2, 30, (len(raw),1,1))
+    pred = (raw+sig*g.standard_normal((len(raw),13,2))).astype(np.float32)
+    assert raw.sum()==pytest.approx(350563912.23395544) and pred.sum(dtype=float)==pytest.approx(350583645.13828874)
+    joined = {k:np.concatenate([m[k] for m in test]) for k in ('joints', 'vis', 'torso')}
+    return dict(raw=raw, pred=pred.astype(float)-1, **joined)
+
+
+def test_penn_all_test_frames_as_published(penn):
+    assert len(penn['joints'])==76298 and (penn['torso']==0).sum()==1
+    correct,counted = pck(penn['pred'], penn['joints'], penn['vis'], torso=penn['torso'])
+    assert counted.sum()==penn['vis'].sum()==771216
     check(pck_summary(correct, counted), PENN_ALL)
     check(pck_summary(correct[6::7], counted[6::7]), PENN_ALL_EVERY_7TH)
-    known = np.where(vis[...,None]>0, true, np.nan)                    # what the page says of torsos with hidden ends
-    torso = (vis[:,[1,2,7,8]]==0)
-    assert round(100*torso.any(1).mean())==59
-    assert round((100*(torso & (true[:,[1,2,7,8]]<=1).all(-1)).any(1).mean()))==26
-    assert pck_summary(*pck(pred, known, vis))['pck'] == pytest.approx(40.68, abs=.01)
+
+
+def test_what_the_page_says_of_hidden_torsos(penn):
+    hidden = ~penn['vis'][:,[1,2,7,8]]
+    assert round(100*hidden.any(1).mean())==59
+    assert round((100*(hidden & (penn['raw'][:,[1,2,7,8]]<=1).all(-1)).any(1).mean()))==26
+    assert pck_summary(*pck(penn['pred'], penn['joints'], penn['vis']))['pck'] == pytest.approx(40.68, abs=.01)
+
+
+@pytest.mark.skipif(not (PARITY/'metric.json').is_file(), reason=f'needs metric.json in {PARITY} (TTP_PARITY)')
+def test_the_tables_above_are_the_published_ones():
+    d = json.loads((PARITY/'metric.json').read_text())
+    for mine,theirs,unit in ((PENN_ALL, d['penn_all_test']['table'], 1), (H36M, d['hm36']['table'], 1),
+                             (PENN_ALL_EVERY_7TH, d['penn_all_test']['table_downsample7'], 1),
+                             (H36M_EVERY_3RD, d['hm36']['table_downsample3'], 1), (BBC, d['bbc']['table'], 100)):
+        theirs = {'mean' if k in ('mPCK', 'mAcc') else k.lower():unit*v for k,v in theirs.items()}
+        assert mine==pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.mark.skipif(not (PARITY/'metric.npz').is_file(), reason=f'needs metric.npz in {PARITY} (TTP_PARITY)')
+def test_a_part_of_penn_as_published():
+    with np.load(PARITY/'metric.npz') as d: p,g,v = d['penn_pred'],d['penn_gt'],d['penn_vis']
+    table = json.loads((PARITY/'metric.json').read_text())['penn_subset']['table']
+    check(pck_summary(*pck(p, g, v)), {'mean' if k=='mPCK' else k.lower():x for k,x in table.items()})
 
 
 RNG = np.random.default_rng(0)
@@ -128,6 +155,21 @@ def test_torso_of_zero_or_unknown_is_harmless():
     assert counted.sum(1).tolist()==[0,0,0,13,13,13] and (correct==counted).all()
     s = pck_summary(correct[:3], counted[:3])
     assert np.isnan(s['pck']) and set(s['pck_per_joint'].values())=={None} and '-' in pck_table({'none':s})
+
+
+@pytest.mark.filterwarnings('error')
+def test_a_torso_from_elsewhere():
+    own = torso_size(TRUE)
+    assert all((a==b).all() for a,b in zip(pck(PRED, TRUE, VIS, torso=own), pck(PRED, TRUE, VIS)))
+    correct,counted = pck(TRUE, TRUE, VIS, torso=[0, np.nan, np.inf, -3, 10, 1e9])
+    assert not counted[:4].any() and (counted[4:]==VIS[4:]).all() and (correct==counted).all()
+    blind = np.where(VIS[...,None], TRUE, np.nan)                      # the torso of the raw joints, the rest hidden
+    assert (pck(PRED, blind, VIS, torso=own)[0]==pck(PRED, TRUE, VIS)[0]).all()
+    bare = Skeleton('bare', [f'j{i}' for i in range(13)])              # no torso of its own is needed
+    assert (pck(PRED, TRUE, VIS, bare, torso=own)[0]==pck(PRED, TRUE, VIS)[0]).all()
+    assert auc(PRED, TRUE, VIS, torso=own)[0]==auc(PRED, TRUE, VIS)[0]<auc(PRED, TRUE, VIS, torso=2*own)[0]
+    for bad in (own[:5], own[:,None]):
+        with pytest.raises(TTPError, match='lengths'): pck(PRED, TRUE, VIS, torso=bad)
 
 
 @settings(max_examples=40, deadline=None)

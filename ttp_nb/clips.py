@@ -16,6 +16,7 @@ from fastcore.basics import patch
 from scipy.io import loadmat, savemat
 from .skeletons import PENN13, Skeleton, TTPError
 from .geometry import box_to_center_scale
+from .metrics import torso_size
 from .video import open_frames
 
 # %% ../nbs/05_clips.ipynb #227c0980
@@ -30,6 +31,7 @@ class Clip:
     skel:Skeleton=PENN13 # the joint set
     action:str='' # what the person does, if known
     notes:tuple=() # what the reader had to mend or leave out
+    torso:np.ndarray|None=None # (T,) pixels: the length PCK is relative to, where the data set defines it
 
     def __post_init__(self): _check_clip(self)
     def __len__(self): return len(self.boxes)
@@ -59,6 +61,7 @@ def _check_clip(c):
     if (bad := np.flatnonzero(_no_extent(c.boxes))).size:
         i = bad[0]
         raise TTPError(f"Clip '{c.name}', frame {i}: box {c.boxes[i].tolist()} spans nothing; give x0 < x1 and y0 < y1.")
+    if c.torso is not None: c.torso = _shaped(c.torso, float, (T,), 'torso', c.name)
     if c.joints is None and c.vis is not None: raise TTPError(f"Clip '{c.name}' has vis but no joints; give both or none.")
     if c.joints is None: return
     c.joints = _shaped(c.joints, float, (T,J,2), 'joints', c.name)
@@ -79,7 +82,7 @@ def __getitem__(self:Clip,
     name = f'{self.name}_{a}-{b}' + (f'-{step}' if step!=1 else '')
     cut = lambda x: None if x is None else x[s]
     return replace(self, name=name, frames=self.frames[s], boxes=self.boxes[s],
-                   joints=cut(self.joints), vis=cut(self.vis))
+                   joints=cut(self.joints), vis=cut(self.vis), torso=cut(self.torso))
 
 @patch(as_prop=True)
 def size(self:Clip):
@@ -124,7 +127,8 @@ def _load_mat(path):
     try: m = loadmat(path)
     except Exception as e: raise TTPError(f'{path}: not a readable MATLAB file ({type(e).__name__}); {again}') from e
     if missing := [k for k in _FIELDS if k not in m]: raise TTPError(f"{path}: has no {', '.join(missing)}; {again}")
-    try: return {k:np.asarray(m[k], float) for k in _FIELDS} | {'action':''.join(np.ravel(m.get('action', '')))}
+    fields = [*_FIELDS, *(['torso'] if 'torso' in m else [])]
+    try: return {k:np.asarray(m[k], float) for k in fields} | {'action':''.join(np.ravel(m.get('action', '')))}
     except (ValueError, TypeError): raise TTPError(f"{path}: {', '.join(_FIELDS)} must be numbers; {again}") from None
 
 # %% ../nbs/05_clips.ipynb #93a71a87
@@ -139,6 +143,7 @@ def _check_label(path, m, J):
         bad(f"bbox has shape {m['bbox'].shape}, expected ({T}, 4).")
     if m['nframes'].size!=1 or m['dimensions'].size!=3 or m['train'].size!=1:
         bad('nframes and train must be one number and dimensions three (height, width, frames).')
+    if 'torso' in m and m['torso'].size!=T: bad(f"torso has shape {m['torso'].shape}, expected {T} lengths.")
     if m['nframes'].item()!=T: bad(f"nframes says {m['nframes'].item():g}, but there are joints for {T} frames.")
     lost = (m['visibility']>0) & ~(np.isfinite(m['x']) & np.isfinite(m['y']))
     if lost.any(): bad(f'frame {np.argwhere(lost)[0][0]} has a visible joint without coordinates (NaN).')
@@ -147,26 +152,29 @@ def _check_label(path, m, J):
 # %% ../nbs/05_clips.ipynb #50b13534
 def read_penn_label(
     path, # labels/0001.mat
-)->dict: # name, joints (T,13,2), vis (T,13), boxes (T,4), action, train, size (W,H), n_frames, notes; all 0-based
+)->dict: # name, joints (T,13,2), vis (T,13), boxes (T,4), torso (T,), action, train, size (W,H), n_frames, notes; 0-based
     "One video's annotation; raises TTPError, naming the file, where it cannot be used."
     path = Path(path)
     m = _load_mat(path)
     _check_label(path, m, len(PENN13))
     vis,T = m['visibility']>0,len(m['x'])
-    joints = np.where(vis[...,None], np.stack([m['x'], m['y']], -1)-1, np.nan) # (T,13,2)
+    xy = np.stack([m['x'], m['y']], -1)                            # (T,13,2)
+    torso = m['torso'].ravel() if 'torso' in m else torso_size(xy) # (T,) hidden joints included, as published
+    joints = np.where(vis[...,None], xy-1, np.nan)                 # (T,13,2)
     boxes,notes = _mend_boxes(m['bbox']-1, T)
     if n := (~vis).sum(): notes.append(f'{n} of {vis.size} joints not visible: no coordinates')
     if n := (~vis.any(1)).sum(): notes.append(f'{n} of {T} frames without any visible joint')
     h,w = m['dimensions'].ravel()[:2].astype(int).tolist()
-    return dict(name=path.stem, joints=joints, vis=vis, boxes=boxes, action=m['action'], train=m['train'].item()>0,
-                size=(w,h), n_frames=T, notes=tuple(notes))
+    return dict(name=path.stem, joints=joints, vis=vis, boxes=boxes, torso=torso, action=m['action'],
+                train=m['train'].item()>0, size=(w,h), n_frames=T, notes=tuple(notes))
 
 # %% ../nbs/05_clips.ipynb #f254409b
 def _label(c, train):
     "The fields of a label file for clip `c`, counted from 1."
-    (w,h),T,xy = c.size,len(c),np.where(c.vis[...,None], c.joints+1, 0.)
+    (w,h),T,xy = c.size,len(c),np.where(np.isfinite(c.joints), c.joints+1, 0.)
+    torso = torso_size(c.joints) if c.torso is None else c.torso
     return dict(action=c.action, pose='', x=xy[...,0], y=xy[...,1], visibility=c.vis.astype(np.uint8), bbox=c.boxes+1,
-                train=1 if train else -1, dimensions=np.array([[h,w,T]], float), nframes=float(T))
+                torso=torso, train=1 if train else -1, dimensions=np.array([[h,w,T]], float), nframes=float(T))
 
 def _write_jpg(path, img, quality):
     "An RGB image as jpg; raises TTPError if it cannot be encoded."
@@ -244,7 +252,7 @@ def _penn_clip(m, files):
     if tuple(frames.size)!=m['size']:
         raise TTPError(f"{files[0].parent}: frames are {frames.size[0]}x{frames.size[1]}, but the label is for "
                        f"{m['size'][0]}x{m['size'][1]}; use the original frames, not resized ones.")
-    return Clip(frames=frames, **{k:m[k] for k in ('name','boxes','joints','vis','action','notes')})
+    return Clip(frames=frames, **{k:m[k] for k in ('name','boxes','joints','vis','action','notes','torso')})
 
 # %% ../nbs/05_clips.ipynb #25313d48
 def penn_clips(

@@ -28,18 +28,19 @@ def hits(
     pred, # (N,J,2) predicted joints; NaN: no prediction, which is wrong
     true, # (N,J,2) annotated joints
     vis, # (N,J) bool or 0/1, or None: all; joints that are 0 do not count
-    size, # (N,) or a number: the length that the error is compared to
+    size, # (N,) or a number: the length that the error is compared to; 0 or NaN: nothing counts
     thr:float, # correct within thr*size
 ): # two (N,J) bool arrays: correct, counted
     "Which joints lie within `thr*size` of the truth, and which count."
     pred,true = np.asarray(pred, float),np.asarray(true, float)
     vis = np.ones(true.shape[:2], bool) if vis is None else np.asarray(vis)>0
-    if true.ndim!=3 or pred.shape!=true.shape or vis.shape!=true.shape[:2]:
-        raise TTPError(f'Shapes do not fit: predictions {pred.shape}, truth {true.shape}, visibility '
-                       f'{vis.shape}; needed are (N,J,2), (N,J,2) and (N,J) for the same frames.')
-    size = np.broadcast_to(np.asarray(size, float), len(true))[:,None] # (N,1)
+    size = np.asarray(size, float)
+    if (true.ndim!=3 or pred.shape!=true.shape or vis.shape!=true.shape[:2] or size.shape not in ((), true.shape[:1])):
+        raise TTPError(f'Shapes do not fit: predictions {pred.shape}, truth {true.shape}, visibility {vis.shape}, '
+                       f'lengths {size.shape}; needed are (N,J,2), (N,J,2), (N,J) and (N,) for the same frames.')
+    size = np.broadcast_to(size, len(true))[:,None]                # (N,1)
     dist = np.linalg.norm(pred-true, axis=-1)                      # (N,J)
-    counted = vis & np.isfinite(true).all(-1) & (size>0)
+    counted = vis & np.isfinite(true).all(-1) & np.isfinite(size) & (size>0)
     return counted & (dist<=thr*size), counted
 
 # %% ../nbs/03_metrics.ipynb #1a4272ed
@@ -49,9 +50,10 @@ def pck(
     vis=None, # (N,J) which are annotated; default all
     skel:Skeleton=PENN13, # names the torso
     thr:float=.2, # share of the torso's length
+    torso=None, # (N,) lengths to use instead of those of `true`, e.g. `clip.torso`
 ): # two (N,J) bool arrays: correct, counted
     "PCK's hits: within `thr` of the torso's length (section 4)."
-    return hits(pred, true, vis, torso_size(true, skel), thr)
+    return hits(pred, true, vis, torso_size(true, skel) if torso is None else torso, thr)
 
 # %% ../nbs/03_metrics.ipynb #ecbf5040
 def clip_pck(
@@ -124,10 +126,11 @@ def auc(
     skel:Skeleton=PENN13, # names the torso
     top:float=.5, # the largest threshold
     steps:int=50, # thresholds top/steps, 2*top/steps, ... top
+    torso=None, # (N,) lengths to use instead of those of `true`
 ): # (mean PCK over the thresholds in percent, thresholds (steps,), PCK at each (steps,))
     "Area under the PCK curve, with the curve."
-    thr,size = np.linspace(0, top, steps+1)[1:],torso_size(true, skel)
-    curve = np.array([clip_pck(*hits(pred, true, vis, size, t)) for t in thr])
+    thr = np.linspace(0, top, steps+1)[1:]
+    curve = np.array([clip_pck(*pck(pred, true, vis, skel, t, torso)) for t in thr])
     return curve.mean(), thr, curve
 
 # %% ../nbs/03_metrics.ipynb #e5d92f2b
