@@ -10,6 +10,7 @@ from ttp_nb.metrics import pck, torso_size
 from ttp_nb.skeletons import BBC7, PENN13, TTPError
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
+PARITY = Path(os.environ.get('TTP_PARITY', Path(__file__).parents[2]/'shared'/'parity'))
 needs_real = pytest.mark.skipif(not (REAL/'labels').is_dir(), reason=f'needs Penn Action in {REAL} (set TTP_REAL)')
 
 
@@ -41,7 +42,8 @@ def test_a_clip_refuses_what_does_not_fit():
     c = made()
     kw = dict(frames=c.frames, boxes=c.boxes, joints=c.joints, vis=c.vis)
     for bad,says in ((dict(boxes=c.boxes[:4]), r'boxes.*\(5, 4\)'), (dict(boxes='box'), 'boxes'),
-                     (dict(frames=[]), 'no frames'), (dict(joints=c.joints[:,:7]), r'joints.*\(5, 13, 2\)'), (dict(vis=c.vis[:3]), 'vis'),
+                     (dict(frames=[]), 'no frames'), (dict(vis=c.vis[:3]), 'vis'),
+                     (dict(joints=c.joints[:,:7]), r'joints.*\(5, 13, 2\)'),
                      (dict(joints=None), 'no joints'), (dict(joints=c.joints*np.nan), 'frame 0.*visible'),
                      (dict(skel=BBC7), r'\(5, 7, 2\)'), (dict(boxes=[[0,0,9,9],[1,2]]+[[0,0,9,9]]*3), 'numbers')):
         with pytest.raises(TTPError, match=f"'walk'.*{says}|{says}.*'walk'"): Clip('walk', **{**kw, **bad})
@@ -268,16 +270,20 @@ def test_all_real_labels():
 
 
 @needs_real
-def test_real_boxes_as_published():
-    with np.load(Path(__file__).with_name('parity_geometry.npz')) as f: d = dict(f)
+@pytest.mark.skipif(not (PARITY/'data_items.npz').is_file(),
+                    reason=f'needs the official numbers in {PARITY} (set TTP_PARITY)')
+@pytest.mark.parametrize('name', ['data_items', 'data_items_outside'])
+def test_real_labels_as_published(name):
+    with np.load(PARITY/f'{name}.npz') as f: d = dict(f)
     for i,(v,t) in enumerate(zip(d['video'], d['frame'])):
-        m = read_penn_label(REAL/'labels'/f'{v:04}.mat')
-        assert tuple(d['size'][i])==m['size'] and (m['vis'][t][PENN13.flip if d['flip'][i] else slice(None)]==d['vis'][i]).all()
+        p = REAL/'labels'/f'{v:04}.mat'
+        m,raw = read_penn_label(p),loadmat(p)['bbox'].astype(float)-1
+        assert m['size']==(d['w'][i],d['h'][i]) and (m['vis'][t]==(d['db_vis'][i,:,0]>0)).all()
         # the published code counts joints from 1 and boxes from 0
-        assert np.allclose(m['joints'][t]+1, np.where(m['vis'][t][:,None], d['joints_label'][i], np.nan), equal_nan=True)
-        if d['db_scale'][i]>.01:
-            c,s = box_to_center_scale(m['boxes'][t])
-            assert np.allclose(c, d['db_center'][i]) and s == pytest.approx(d['db_scale'][i])
+        assert np.allclose((m['joints'][t]+1)[m['vis'][t]], d['db_joints'][i,m['vis'][t],:2])
+        c,s = box_to_center_scale(raw[min(t, len(raw)-1)])
+        assert np.allclose(c, d['db_center'][i], atol=1e-9) and s == pytest.approx(d['db_scale'][i,0], abs=1e-12)
+        if s>.01: assert (m['boxes'][t]==raw[min(t, len(raw)-1)]).all()    # only boxes of no extent are mended
 
 
 @needs_real
