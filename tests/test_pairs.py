@@ -1,0 +1,283 @@
+"""Pairs: draws that depend on (seed, stage, clip, step) alone, whole epochs, references, labels that fit the crops."""
+import subprocess, sys
+from dataclasses import replace
+from itertools import combinations
+import numpy as np, pytest, torch
+from hypothesis import given, settings, strategies as st
+from tiny import global_state, no_joints, noise_clip
+from ttp_nb.clips import Clip
+from ttp_nb.geometry import crop_affine, flip_image, to_image, to_tensor, warp
+from ttp_nb.heatmaps import decode_argmax
+from ttp_nb.pairs import (Pairs, Shake, add_labels, draw_shake, frame_crops, make_pairs, no_shake, offline_pairs, online_pairs,
+                          pair_affine, pair_maps, rng_for, training_pairs)
+from ttp_nb.skeletons import PENN13, TTPError
+
+quick = settings(max_examples=30, deadline=None, derandomize=True)
+
+
+class Numbered:
+    "Frames of one colour that says which clip and which frame; notes what is read, refuses what has not come yet."
+    def __init__(self, clip, n, last=None, size=(64,48)): self.clip,self.n,self.last,self.size,self.reads = clip,n,last,size,[]
+    def __len__(self): return self.n
+    def __getitem__(self, i):
+        assert 0<=i<self.n and (self.last is None or i<=self.last), f'frame {i} was read'
+        self.reads.append(i)
+        return np.full((self.size[1],self.size[0],3), (10*self.clip,10*i,200), np.uint8)
+
+def numbered(clip=0, n=5, name=None, last=None, size=(64,48)):
+    joints = np.random.default_rng(clip).uniform(20, 30, (n,13,2))
+    return Clip(name or f'c{clip}', Numbered(clip, n, last, size), np.tile([12.,8,50,38], (n,1)), joints)
+
+def read_back(crops):
+    "(B,2) clip and frame of each crop, from the colour in its middle."
+    x = to_image(crops)
+    return x[:,x.shape[1]//2,x.shape[2]//2,:2]//10
+
+def same(a, b):
+    ts = [(getattr(a, k), getattr(b, k)) for k in ('target', 'reference', 'kp', 'vis', 'heatmaps', 'weight')]
+    return all((x is None)==(y is None) and (x is None or np.array_equal(np.asarray(x), np.asarray(y), equal_nan=x.dtype!=bool))
+               for x,y in ts)
+
+SMALL = dict(size=(16,16), hm_size=(8,8))
+
+
+# --- draws
+
+KEYS = st.lists(st.one_of(st.sampled_from(['epoch','training','online','offline','walk_0001']), st.integers(0, 300)), min_size=2, max_size=2)
+
+@quick
+@given(st.lists(st.tuples(st.integers(0, 50), KEYS.map(tuple)), min_size=2, max_size=6, unique=True))
+def test_draws_are_a_function_of_seed_and_keys(asked):
+    draws = {k: rng_for(k[0], *k[1]).integers(2**60, size=3).tolist() for k in asked}
+    for k in reversed(asked): # in another order, with other draws in between
+        np.random.random(); rng_for(99, 'other').random(7)
+        assert rng_for(k[0], *k[1]).integers(2**60, size=3).tolist()==draws[k]
+    for a,b in combinations(asked, 2): assert draws[a]!=draws[b], f'{a} and {b} draw the same'
+
+def test_draws_do_not_depend_on_the_process_or_the_type_of_number():
+    "Python's own hash of a word is another one in each process."
+    code = "from ttp_nb.pairs import rng_for; print(rng_for(3, 'online', 'walk', 5).bit_generator.random_raw())"
+    here = rng_for(3, 'online', 'walk', 5).bit_generator.random_raw()
+    for salt in '17': assert int(subprocess.check_output([sys.executable, '-c', code], env={'PYTHONHASHSEED': salt}))==here
+    assert rng_for(np.int64(3), 'online', 'walk', np.int32(5)).bit_generator.random_raw()==here
+
+def test_no_batch_touches_the_global_random_state():
+    c,was = noise_clip(),global_state()
+    training_pairs([c], 0, 1, 4, **SMALL); online_pairs(c, 2, 0, 4, (16,16)); offline_pairs(c, 1, 0, 4, (16,16)); frame_crops(c, [0], (16,16))
+    assert global_state()==was
+
+def test_a_training_batch_depends_on_seed_and_step_only():
+    clips = [noise_clip('a', 4, 0), noise_clip('b', 3, 1)]
+    wanted = {s: training_pairs(clips, 5, s, 6, **SMALL) for s in (0,1,7)}
+    for s in (7,0,1): assert same(training_pairs(clips, 5, s, 6, **SMALL), wanted[s])
+    assert not same(wanted[0], wanted[1]) and not same(training_pairs(clips, 6, 0, 6, **SMALL), wanted[0])
+
+def test_adaptation_batches_depend_on_seed_name_frame_and_step_only():
+    c = noise_clip('a', 5)
+    same_frames = replace(c, name='b')
+    for draw in (lambda c, seed=0, step=2: online_pairs(c, 4, seed, 6, (16,16), step), lambda c, seed=0, step=2: offline_pairs(c, step, seed, 6, (16,16))):
+        first_time = draw(c)
+        draw(same_frames); draw(c, 1)
+        assert same(draw(c), first_time) and same(draw(replace(c, frames=list(c.frames))), first_time)
+        for other in (draw(same_frames), draw(c, seed=1), draw(c, step=3)): assert not same(other, first_time)
+        assert same(draw(no_joints(c)), first_time), 'labels had a say'
+    assert not same(online_pairs(c, 3, 0, 6, (16,16), 2), online_pairs(c, 4, 0, 6, (16,16), 2))
+
+
+# --- which frame with which
+
+@quick
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(1, 13), st.integers(0, 1000))
+def test_each_epoch_sees_each_frame_once(lengths, batch, seed):
+    "Also where an epoch ends within a batch, or a batch holds several epochs."
+    clips,total = [numbered(v, n) for v,n in enumerate(lengths)],sum(lengths)
+    steps = -(-3*total//batch)
+    seen,refs = [],[]
+    for s in range(steps):
+        p = training_pairs(clips, seed, s, batch, (8,8), (4,4))
+        assert p.target.shape==p.reference.shape==(batch,3,8,8)
+        seen += read_back(p.target).tolist(); refs += read_back(p.reference).tolist()
+    for e in range(3):
+        assert sorted(seen[e*total:(e+1)*total])==[[v,t] for v,n in enumerate(lengths) for t in range(n)], f'epoch {e}'
+    for (v,_),(rv,rt) in zip(seen, refs): assert rv==v and rt<lengths[v]
+    if total>=8: assert seen[:total]!=seen[total:2*total], 'two epochs have the same order'
+
+def test_training_references_come_from_the_whole_clip():
+    c,n = numbered(0, 5),np.zeros((5,5), int)
+    for s in range(120):
+        p = training_pairs([c], 0, s, 10, (8,8), (4,4))
+        for t,r in zip(read_back(p.target)[:,1], read_back(p.reference)[:,1]): n[t,r] += 1
+    assert (n.sum(1)==240).all()
+    assert n.min()>25 and n.max()<75, f'48 of each pair are expected:\n{n}' # 6 standard deviations are 37
+
+def test_online_references_are_from_the_past():
+    seen = np.zeros((5,5), int)
+    for i in range(5):
+        for s in range(12):
+            c = numbered(0, 5, last=i) # reading a later frame fails
+            p = online_pairs(c, i, 0, 8, (8,8), s)
+            assert (read_back(p.target)==[0,i]).all()
+            for r in read_back(p.reference)[:,1]: seen[i,r] += 1
+    assert not np.triu(seen, 1).any() and (seen[np.tril_indices(5)]>0).all()
+    for i in range(5): assert seen[i,:i+1].max()<2.5*96/(i+1), f'frame {i}: {seen[i]} is not uniform'
+
+def test_online_pairs_are_rotated_but_for_the_last():
+    c = noise_clip('a', 4)
+    for step in (0,3):
+        p = online_pairs(c, 2, 1, 9, (16,16), step)
+        still = frame_crops(c, [2], (16,16))[0][0]
+        assert torch.equal(p.target[-1], still)
+        assert not any(torch.equal(t, still) for t in p.target[:-1])
+        assert any(torch.equal(p.reference[-1], frame_crops(replace(c, boxes=c.boxes[[2]*4]), [r], (16,16))[0][0]) for r in range(3))
+    assert p.kp is p.vis is p.heatmaps is p.weight is None
+
+def test_offline_pairs_come_from_the_whole_clip():
+    n,alike = np.zeros((2,5), int),0
+    for s in range(80):
+        p = offline_pairs(numbered(0, 5), s, 0, 10, (8,8))
+        t,r = read_back(p.target)[:,1],read_back(p.reference)[:,1]
+        n[0] += np.bincount(t, minlength=5); n[1] += np.bincount(r, minlength=5); alike += (t==r).sum()
+    assert n.min()>100 and n.max()<220, n # 160 expected
+    assert 100<alike<220, f'{alike} of 800 pairs show one frame twice, 160 are expected'
+    assert p.kp is p.vis is p.heatmaps is p.weight is None
+
+def test_one_frame_is_enough():
+    c = noise_clip('a', 1)
+    for p in (training_pairs([c], 0, 3, 5, **SMALL), online_pairs(c, 0, 0, 5, (16,16)), offline_pairs(c, 4, 0, 5, (16,16))):
+        assert torch.equal(p.target, p.reference) and p.target.std()>.1
+
+def test_frames_are_read_once_a_batch():
+    c = numbered(0, 3)
+    offline_pairs(c, 0, 0, 30, (8,8))
+    assert sorted(c.frames.reads)==[0,1,2]
+
+def test_an_unreadable_frame_says_which():
+    class Broken(Numbered):
+        def __getitem__(self, i):
+            if i==1: raise TTPError('walk/000002.jpg: cannot be read.')
+            return super().__getitem__(i)
+    c = replace(numbered(0, 2), frames=Broken(0, 2))
+    with pytest.raises(TTPError, match='000002.jpg'): training_pairs([c], 0, 0, 8, **SMALL)
+
+
+# --- augmentation
+
+def test_shakes_are_as_published():
+    s = draw_shake(np.random.default_rng(0), 20000)
+    assert s.scale.shape==s.rot.shape==s.flip.shape==(20000,) and s.flip.dtype==bool
+    assert s.scale.min()==.75 and s.scale.max()==1.25 and abs(s.scale.mean()-1)<.01
+    assert np.mean((s.scale>.75) & (s.scale<1.25))==pytest.approx(.683, abs=.02) # within one standard deviation
+    turned = s.rot[s.rot!=0]
+    assert len(turned)/20000==pytest.approx(.6, abs=.02) and abs(turned).max()==60 and abs(turned.mean())<1
+    assert np.mean(abs(turned)<30)==pytest.approx(.683, abs=.02)
+    assert s.flip.mean()==pytest.approx(.5, abs=.02) and abs(np.corrcoef([s.scale, s.rot, s.flip])[np.triu_indices(3, 1)]).max()<.03
+    assert (draw_shake(np.random.default_rng(0), 500, 1.).rot!=0).all() and not draw_shake(np.random.default_rng(0), 500, 0.).rot.any()
+    still = no_shake(3)
+    assert (still.scale==1).all() and not still.rot.any() and not still.flip.any() and len(still.scale)==3
+
+SHAKES = dict(scale=st.floats(.75, 1.25), rot=st.floats(-60, 60), flip=st.booleans())
+
+@quick
+@given(**SHAKES, size=st.sampled_from([(32,32), (32,64), (64,32)]))
+def test_the_box_stays_in_the_middle(scale, rot, flip, size):
+    c = noise_clip()
+    center,s = c.center_scale(1, size[0]/size[1])
+    M = pair_affine(c, 1, size, scale, rot, flip)
+    assert M@[*center,1]==pytest.approx(np.array(size)/2)
+    assert np.linalg.det(M[:,:2])==pytest.approx((-1 if flip else 1)*(size[0]/(200*s*scale))**2)
+    if not flip: assert M==pytest.approx(crop_affine(center, s*scale, size, rot))
+
+@quick
+@given(**SHAKES)
+def test_a_flip_is_the_mirrored_frame(scale, rot, flip):
+    "A flipped crop of a clip is the plain crop of the clip whose frames and boxes are mirrored."
+    c,W = noise_clip(),64
+    mirrored = replace(c, frames=np.stack([flip_image(f) for f in c.frames]),
+                       boxes=np.column_stack([W-c.boxes[:,2], c.boxes[:,1], W-c.boxes[:,0], c.boxes[:,3]])) # centre -> W-1-centre
+    a = warp(c.frames[0], pair_affine(c, 0, (32,32), scale, rot, not flip), (32,32))
+    b = warp(mirrored.frames[0], pair_affine(mirrored, 0, (32,32), scale, rot, flip), (32,32))
+    assert abs(a.astype(int)-b).mean()<1.5 and np.mean(abs(a.astype(int)-b)>40)<.02
+
+@quick
+@given(st.lists(st.builds(lambda **k: k, **SHAKES), min_size=1, max_size=6))
+def test_target_and_reference_go_through_one_map(drawn):
+    "Red and green say where a pixel was, blue which frame it is."
+    y,x = np.mgrid[:96,:96]*2
+    frames = np.stack([np.stack([x+20, y+20, np.full_like(x, 60*t)], -1) for t in range(4)]).astype(np.uint8)
+    boxes = [[30,30,60,60], [35,30,60,66], [20,30,60,62], [30,25,70,60]]
+    c = Clip('a', frames, boxes)
+    shake = Shake(*(np.array([d[k] for d in drawn]) for k in ('scale', 'rot', 'flip')))
+    items = [(c, k%4, (k+1)%4) for k in range(len(drawn))]
+    p = make_pairs(items, shake, (24,24))
+    a,b = to_image(p.target).astype(int),to_image(p.reference).astype(int)
+    inside = (a[...,0]>=20) & (a[...,1]>=20)
+    assert inside.mean()>.8 and abs(a-b)[inside][:,:2].max()<=1
+    for k,(_,t,r) in enumerate(items): assert (a[k,12,12,2], b[k,12,12,2])==(60*t, 60*r)
+    expected = np.stack([warp(frames[t], M, (24,24)) for (_,t,_),M in zip(items, pair_maps(items, shake, (24,24)))])
+    assert torch.equal(p.target, to_tensor(expected))
+
+def test_frames_of_different_sizes_share_a_batch():
+    clips = [numbered(0, 3, size=(64,48)), numbered(1, 4, size=(100,80))]
+    p = training_pairs(clips, 0, 0, 14, (16,32), (4,8))
+    assert p.target.shape==(14,3,32,16) and p.heatmaps.shape==(14,13,8,4) and p.weight.shape==(14,13)
+    assert sorted(map(tuple, read_back(p.target).tolist()))==sorted(2*[(0,t) for t in range(3)] + 2*[(1,t) for t in range(4)])
+
+
+# --- labels
+
+COLOURS = np.array([[255*(k>>b & 1) for b in range(3)] for k in range(1, 8)]) # seven that differ by a whole channel
+
+def dotted(joints):
+    "A clip whose joints 1..6 are dots of different colours; the other joints are not visible."
+    frames = np.zeros((1,120,160,3), np.uint8)
+    y,x = np.mgrid[:120,:160]
+    for j in range(1, 7): frames[0][np.hypot(x-joints[j][0], y-joints[j][1])<5] = COLOURS[j]
+    kp = np.full((1,13,2), np.nan); kp[0,1:7] = joints[1:7]
+    return Clip('dots', frames, [[20,20,140,100]], kp)
+
+@quick
+@given(**SHAKES)
+def test_mirrored_joints_change_names_and_stay_on_their_pixels(scale, rot, flip):
+    at = np.array([(0,0), (60,45), (95,45), (55,65), (105,65), (70,85), (90,85)], float)
+    c = dotted(at)
+    shake,items = Shake(np.array([scale]), np.array([rot]), np.array([flip])),[(c,0,0)]
+    p = add_labels(make_pairs(items, shake, (128,128)), items, shake, (128,128), (32,32))
+    img = to_image(p.target)[0]
+    for j in range(1, 7):
+        x,y = np.rint(p.kp[0,j]).astype(int)
+        assert (img[y,x]==COLOURS[PENN13.flip[j] if flip else j]).all(), f'{PENN13.joints[j]} is at the wrong dot'
+    assert p.vis[0].tolist()==[False]+[True]*6+[False]*6 # pairs are hidden together here
+    peak = decode_argmax(p.heatmaps)[0][0]
+    assert (abs(peak[1:7]*4-torch.from_numpy(p.kp[0,1:7]))<=2.001).all()
+    assert p.weight[0].tolist()==[0]+[1]*6+[0]*6 and not p.heatmaps[0,7:].any() and torch.isfinite(p.heatmaps).all()
+
+def test_visibility_changes_sides_with_the_joint():
+    c = noise_clip(T=1, hidden=0.)
+    vis = c.vis.copy(); vis[0,[1,6]] = False # right shoulder, left wrist
+    joints = c.joints.copy(); joints[0,1] = np.nan
+    c = replace(c, joints=joints, vis=vis)
+    for flip,hidden in ((False,[1,6]), (True,[2,5])):
+        shake,items = Shake(np.ones(1), np.zeros(1), np.array([flip])),[(c,0,0)]
+        p = add_labels(make_pairs(items, shake, (32,32)), items, shake, (32,32), (16,16))
+        assert np.flatnonzero(~p.vis[0]).tolist()==hidden and not p.weight[0][hidden].any() and p.weight.sum()==11
+        assert not p.heatmaps[0][hidden].any() and torch.isfinite(p.heatmaps).all()
+    assert c.vis[0,[1,6]].tolist()==[False,False] and np.isnan(c.joints[0,1]).all(), 'the clip itself was changed'
+
+def test_all_joints_hidden_is_no_trouble():
+    c = replace(noise_clip(T=2), joints=np.full((2,13,2), np.nan), vis=np.zeros((2,13), bool))
+    p = training_pairs([c], 0, 0, 4, **SMALL)
+    assert not p.weight.any() and not p.heatmaps.any() and torch.isfinite(p.target).all()
+
+def test_pairs_move_with_what_they_have():
+    plain = Pairs(torch.zeros(1), torch.ones(1)).to('meta')
+    assert plain.target.device.type==plain.reference.device.type=='meta' and plain.heatmaps is plain.weight is plain.kp is None
+    full = training_pairs([noise_clip()], 0, 0, 2, **SMALL)
+    moved = full.to('meta')
+    assert {moved.heatmaps.device.type, moved.weight.device.type}=={'meta'} and moved.kp is full.kp and full.target.device.type=='cpu'
+
+def test_frame_crops_are_the_frames_asked_for():
+    c = numbered(2, 6)
+    x,Ms = frame_crops(c, [4,0,4], (8,8))
+    assert x.shape==(3,3,8,8) and Ms.shape==(3,2,3) and read_back(x).tolist()==[[2,4],[2,0],[2,4]]
+    assert Ms==pytest.approx(np.stack([pair_affine(c, i, (8,8)) for i in (4,0,4)]))
+    assert c.frames.reads==[4,0,4], 'others were read'
