@@ -60,15 +60,17 @@ def _check_clip(c):
     c.boxes = _shaped(c.boxes, float, (T,4), 'boxes', c.name)
     if (bad := np.flatnonzero(_no_extent(c.boxes))).size:
         i = bad[0]
-        raise TTPError(f"Clip '{c.name}', frame {i}: box {c.boxes[i].tolist()} spans nothing; give x0 < x1 and y0 < y1.")
+        raise TTPError(f"Clip '{c.name}', frame {i}: box {c.boxes[i].tolist()} spans nothing; make x0 < x1, y0 < y1.")
     if c.torso is not None: c.torso = _shaped(c.torso, float, (T,), 'torso', c.name)
-    if c.joints is None and c.vis is not None: raise TTPError(f"Clip '{c.name}' has vis but no joints; give both or none.")
-    if c.joints is None: return
+    if c.joints is None:
+        if c.vis is not None: raise TTPError(f"Clip '{c.name}' has vis but no joints; give both or none.")
+        return
     c.joints = _shaped(c.joints, float, (T,J,2), 'joints', c.name)
     known = np.isfinite(c.joints).all(-1)
     c.vis = known if c.vis is None else _shaped(c.vis, bool, (T,J), 'vis', c.name)
     if (bad := np.argwhere(c.vis & ~known)).size:
-        raise TTPError(f"Clip '{c.name}', frame {bad[0][0]}: {c.skel.joints[bad[0][1]]} is visible but has no coordinates.")
+        i,j = bad[0]
+        raise TTPError(f"Clip '{c.name}', frame {i}: {c.skel.joints[j]} is visible but has no coordinates.")
 
 # %% ../nbs/05_clips.ipynb #e5712cc0
 @patch
@@ -84,6 +86,7 @@ def __getitem__(self:Clip,
     return replace(self, name=name, frames=self.frames[s], boxes=self.boxes[s],
                    joints=cut(self.joints), vis=cut(self.vis), torso=cut(self.torso))
 
+# %% ../nbs/05_clips.ipynb #673c317a
 @patch(as_prop=True)
 def size(self:Clip):
     "(W,H) of the frames."
@@ -98,26 +101,27 @@ def center_scale(self:Clip,
     "Centre and scale of the crop around frame i's box."
     return box_to_center_scale(self.boxes[i], aspect)
 
-# %% ../nbs/05_clips.ipynb #673c317a
+# %% ../nbs/05_clips.ipynb #2fd84a23
 def _frames_said(ids):
     "Frame numbers as text, at most eight."
     return ', '.join(map(str, ids[:8])) + (', ...' if len(ids)>8 else '')
 
 def _mend_boxes(boxes, T):
-    "Boxes for all T frames, and notes: missing last ones repeated, those that span nothing taken from the nearest frame."
+    "Boxes for all T frames, and notes: missing last ones repeated, useless ones taken from the nearest frame."
     notes = []
     if (n := T-len(boxes))>0:
-        notes.append(f'the last {n} of {T} boxes missing: the one before used again')
+        notes.append(f'{n} of {T} boxes missing at the end: the last one used again')
         boxes = np.concatenate([boxes, boxes[-1:].repeat(n, 0)])
     bad = np.flatnonzero(_no_extent(boxes))
     good = np.setdiff1d(np.arange(T), bad)
     if bad.size and good.size:
-        notes.append(f"{len(bad)} boxes span nothing (frames {_frames_said(bad)}): the nearest frame's box used")
+        notes.append(f"a box that spans nothing in {len(bad)} of {T} frames ({_frames_said(bad)}): "
+                     "the nearest frame's used")
         boxes = boxes.copy()
         boxes[bad] = boxes[good[abs(bad[:,None]-good).argmin(1)]]
     return boxes,notes
 
-# %% ../nbs/05_clips.ipynb #2fd84a23
+# %% ../nbs/05_clips.ipynb #93a71a87
 _FIELDS = 'x','y','visibility','bbox','dimensions','nframes','train'
 
 def _load_mat(path):
@@ -131,7 +135,7 @@ def _load_mat(path):
     try: return {k:np.asarray(m[k], float) for k in fields} | {'action':''.join(np.ravel(m.get('action', '')))}
     except (ValueError, TypeError): raise TTPError(f"{path}: {', '.join(_FIELDS)} must be numbers; {again}") from None
 
-# %% ../nbs/05_clips.ipynb #93a71a87
+# %% ../nbs/05_clips.ipynb #50b13534
 def _check_label(path, m, J):
     "Raises TTPError where the fields of a label do not fit together."
     def bad(what): raise TTPError(f'{path}: {what} Mend the label, or move it away to leave this video out.')
@@ -149,10 +153,10 @@ def _check_label(path, m, J):
     if lost.any(): bad(f'frame {np.argwhere(lost)[0][0]} has a visible joint without coordinates (NaN).')
     if _no_extent(m['bbox']).all(): bad('not one box spans anything.')
 
-# %% ../nbs/05_clips.ipynb #50b13534
+# %% ../nbs/05_clips.ipynb #f254409b
 def read_penn_label(
     path, # labels/0001.mat
-)->dict: # name, joints (T,13,2), vis (T,13), boxes (T,4), torso (T,), action, train, size (W,H), n_frames, notes; 0-based
+)->dict: # 0-based joints (T,13,2), vis (T,13), boxes (T,4), torso (T,); name, action, train, size, n_frames, notes
     "One video's annotation; raises TTPError, naming the file, where it cannot be used."
     path = Path(path)
     m = _load_mat(path)
@@ -168,7 +172,7 @@ def read_penn_label(
     return dict(name=path.stem, joints=joints, vis=vis, boxes=boxes, torso=torso, action=m['action'],
                 train=m['train'].item()>0, size=(w,h), n_frames=T, notes=tuple(notes))
 
-# %% ../nbs/05_clips.ipynb #f254409b
+# %% ../nbs/05_clips.ipynb #cae5384c
 def _label(c, train):
     "The fields of a label file for clip `c`, counted from 1."
     (w,h),T,xy = c.size,len(c),np.where(np.isfinite(c.joints), c.joints+1, 0.)
@@ -184,7 +188,7 @@ def _write_jpg(path, img, quality):
     if not ok: raise TTPError(f'{path}: OpenCV could not encode this frame.')
     path.write_bytes(buf.tobytes())
 
-# %% ../nbs/05_clips.ipynb #cae5384c
+# %% ../nbs/05_clips.ipynb #9603b8d3
 def _write_video(c, root, name, train, quality):
     "One clip into Penn's layout: under temporary names, then renamed, frames before label."
     frames,label = root/'frames'/name,root/'labels'/f'{name}.mat'
@@ -202,7 +206,7 @@ def _write_video(c, root, name, train, quality):
         shutil.rmtree(tmp_frames, ignore_errors=True)
         tmp_label.unlink(missing_ok=True)
 
-# %% ../nbs/05_clips.ipynb #9603b8d3
+# %% ../nbs/05_clips.ipynb #c8622949
 def write_penn(
     clips, # clips with Penn's 13 joints; the i-th becomes video i, counted from 1
     root, # folder that gets `frames` and `labels`
@@ -215,14 +219,15 @@ def write_penn(
         raise TTPError(f'write_penn got {len(clips)} clips and {len(train)} split marks; give one for each.')
     names = [f'{i:04d}' for i in range(1, len(clips)+1)]
     if others := {p.stem for p in root.glob('labels/[!.]*.mat')}-set(names):
-        raise TTPError(f'{root}: holds other videos ({min(others)}, ...); choose an empty folder, or empty this one.')
+        raise TTPError(f'{root}: holds other videos ({min(others)}, ...); choose an empty folder.')
     for c,n,t in zip(clips, names, train):
-        if c.joints is None or len(c.skel)!=len(PENN13): raise TTPError(f"Clip '{c.name}': Penn's layout needs its 13 joints.")
+        if c.joints is None or len(c.skel)!=len(PENN13):
+            raise TTPError(f"Clip '{c.name}': Penn's layout needs its 13 joints.")
         try: _write_video(c, root, n, t, quality)
         except OSError as e: raise TTPError(f"{root}: clip '{c.name}' could not be written ({e.strerror}).") from e
     return root
 
-# %% ../nbs/05_clips.ipynb #c8622949
+# %% ../nbs/05_clips.ipynb #e363d3b4
 _LAYOUT = 'expected ROOT/labels/0001.mat, ... and ROOT/frames/0001/000001.jpg, ... as in Penn_Action.tar.gz'
 
 def _label_files(root, names):
@@ -234,7 +239,7 @@ def _label_files(root, names):
         raise TTPError(f"{root}: no label for {', '.join(map(str, unknown))}; names look like '{next(iter(files))}'.")
     return [files[n] for n in sorted(set(names))]
 
-# %% ../nbs/05_clips.ipynb #e363d3b4
+# %% ../nbs/05_clips.ipynb #1e2a0aab
 def _frame_files(folder, n):
     "The `n` frames in a video's folder, or None if some are not there; raises TTPError if there are more."
     if not folder.is_dir(): return None
@@ -245,7 +250,7 @@ def _frame_files(folder, n):
                        'extract this video again, or move it away to leave it out.')
     return [folder/f for f in want] if len(have)==n else None
 
-# %% ../nbs/05_clips.ipynb #1e2a0aab
+# %% ../nbs/05_clips.ipynb #25313d48
 def _penn_clip(m, files):
     "The clip of one label `m` with its frames."
     frames = open_frames(files)
@@ -254,7 +259,7 @@ def _penn_clip(m, files):
                        f"{m['size'][0]}x{m['size'][1]}; use the original frames, not resized ones.")
     return Clip(frames=frames, **{k:m[k] for k in ('name','boxes','joints','vis','action','notes','torso')})
 
-# %% ../nbs/05_clips.ipynb #25313d48
+# %% ../nbs/05_clips.ipynb #aee4df61
 def penn_clips(
     root, # Penn Action's folder, with `frames` and `labels`
     split:str='test', # 'test', 'train' or 'all'
@@ -271,5 +276,6 @@ def penn_clips(
         if files := _frame_files(root/'frames'/m['name'], m['n_frames']): clips.append(_penn_clip(m, files))
         else: absent.append(m['name'])
     if not clips:
-        raise TTPError(f"{root}: {len(absent)} videos of split '{split}' have labels, but none has all its frames; {_LAYOUT}.")
+        raise TTPError(f"{root}: {len(absent)} videos of split '{split}' have labels, but none has all its frames; "
+                       f"{_LAYOUT}.")
     return clips,absent

@@ -32,7 +32,7 @@ def crop_affine(
 )->np.ndarray: # (2,3) float64, frame -> crop
     "The affine map that takes frame pixels to crop pixels."
     if not (np.isfinite(scale) and scale>0 and np.isfinite(center).all()):
-        raise TTPError(f'A crop needs a finite centre and a positive scale, got {center} and {scale}: is the box empty?')
+        raise TTPError(f'A crop needs a finite centre and a positive scale, got {center}, {scale}: is the box empty?')
     r,k = np.deg2rad(rot),size[0]/(200*scale)
     A = k*np.array([[np.cos(r), np.sin(r)], [-np.sin(r), np.cos(r)]])
     return np.column_stack([A, np.array(size)/2 - A@np.asarray(center, float)])
@@ -63,16 +63,17 @@ def warp(
     "The crop that `M` describes: bilinear, zero outside the frame."
     return cv2.warpAffine(img, np.asarray(M, float), tuple(int(s) for s in size), flags=cv2.INTER_LINEAR)
 
+# %% ../nbs/01_geometry.ipynb #af425b55
 def warp_batch(
     imgs, # B images (H,W,3) uint8, sizes may differ
     Ms, # (B,2,3) frame -> crop
     size, # (W,H) of the crops
 )->np.ndarray: # (B,H,W,3) uint8
     "One crop of each image."
-    if len(imgs)!=len(Ms): raise TTPError(f'warp_batch got {len(imgs)} images and {len(Ms)} maps; give one map for each.')
+    if len(imgs)!=len(Ms): raise TTPError(f'warp_batch got {len(imgs)} images, {len(Ms)} maps; give one map for each.')
     return np.stack([warp(i, m, size) for i,m in zip(imgs, Ms)])
 
-# %% ../nbs/01_geometry.ipynb #af425b55
+# %% ../nbs/01_geometry.ipynb #fd05803d
 def crop_outline(
     M, # (2,3) frame -> crop
     size, # (W,H) of the crop
@@ -81,7 +82,7 @@ def crop_outline(
     (W,H),o = size,.5
     return apply_affine(invert_affine(M), [[-o,-o], [W-o,-o], [W-o,H-o], [-o,H-o], [-o,-o]])
 
-# %% ../nbs/01_geometry.ipynb #fd05803d
+# %% ../nbs/01_geometry.ipynb #53b69a84
 def flip_image(
     img, # (H,W,3) or (H,W)
 )->np.ndarray: # a copy
@@ -95,6 +96,7 @@ def flip_center(
     "The centre of the same crop in the mirrored frame."
     return np.array([width-1-center[0], center[1]], float)
 
+# %% ../nbs/01_geometry.ipynb #050ea833
 def flip_kp(
     kp, # (...,J,2) x,y in pixels of an image `width` wide
     width:int, # of the image
@@ -105,7 +107,7 @@ def flip_kp(
     kp[...,0] = width-1-kp[...,0]
     return kp if perm is None else kp[...,perm,:]
 
-# %% ../nbs/01_geometry.ipynb #53b69a84
+# %% ../nbs/01_geometry.ipynb #3223eded
 MEAN,STD = (.485,.456,.406),(.229,.224,.225) # of ImageNet, R,G,B
 
 def to_tensor(
@@ -119,6 +121,7 @@ def to_tensor(
     mean,std = (x.new_tensor(o).view(3,1,1) for o in (MEAN,STD)) # (3,1,1)
     return (x/255 - mean)/std
 
+# %% ../nbs/01_geometry.ipynb #7931828a
 def to_image(
     x:Tensor, # (B,3,H,W) or (3,H,W) normalised
     bgr:bool=False, # as in `to_tensor`

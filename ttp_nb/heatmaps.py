@@ -28,6 +28,7 @@ def _cells(kp, stride):
     q = np.trunc(np.asarray(kp, float)/stride + .5)
     return np.nan_to_num(q, nan=-1e6, posinf=1e6, neginf=-1e6).clip(-1e6,1e6).astype(np.int64)
 
+# %% ../nbs/02_heatmaps.ipynb #dcc779aa
 def gaussian_targets(
     kp, # (B,J,2) x,y in crop pixels; NaN only where not visible
     vis, # (B,J) bool or 0/1
@@ -43,9 +44,10 @@ def gaussian_targets(
     dx,dy = np.arange(w)-mu[...,:1],np.arange(h)-mu[...,1:] # (B,J,w), (B,J,h)
     d2 = (dx**2)[...,None,:] + (dy**2)[...,None] # (B,J,h,w)
     window = (abs(dx)<=r)[...,None,:] & (abs(dy)<=r)[...,None] & on[...,None,None]
-    return np.where(window, np.exp(-d2.astype(np.float32)/np.float32(2*sigma**2)), np.float32(0)), on.astype(np.float32)
+    hm = np.exp(-d2.astype(np.float32)/np.float32(2*sigma**2))
+    return np.where(window, hm, np.float32(0)), on.astype(np.float32)
 
-# %% ../nbs/02_heatmaps.ipynb #dcc779aa
+# %% ../nbs/02_heatmaps.ipynb #7ae4f39c
 def decode_argmax(
     hm:Tensor, # (B,J,h,w) heatmaps
 )->tuple: # (B,J,2) x,y in cells, (B,J) confidence
@@ -54,7 +56,7 @@ def decode_argmax(
     kp = torch.stack([i%hm.shape[-1], i//hm.shape[-1]], -1).to(hm.dtype) # (B,J,2)
     return kp*(conf>0)[...,None], conf
 
-# %% ../nbs/02_heatmaps.ipynb #7ae4f39c
+# %% ../nbs/02_heatmaps.ipynb #2df9581f
 def _around(hm, kp, r):
     "(B,J,2r+1,2r+1) the values around integer cells `kp`, 0 beyond the map."
     w = hm.shape[-1]+2*r
@@ -62,6 +64,7 @@ def _around(hm, kp, r):
     i = (kp[...,1].long()[...,None]+d)[...,None]*w + (kp[...,0].long()[...,None]+d)[...,None,:] # (B,J,2r+1,2r+1)
     return F.pad(hm, (r,r,r,r)).flatten(2).gather(2, i.flatten(2)).view(i.shape) # (B,J,(2r+1)^2) -> (B,J,2r+1,2r+1)
 
+# %% ../nbs/02_heatmaps.ipynb #e67d7e86
 def decode_quarter(
     hm:Tensor, # (B,J,h,w) heatmaps
 )->tuple: # (B,J,2) x,y in cells, (B,J) confidence
@@ -73,7 +76,7 @@ def decode_quarter(
     step = torch.stack([p[...,1,2]-p[...,1,0], p[...,2,1]-p[...,0,1]], -1).sign() # (B,J,2)
     return torch.where(inner, kp+step/4, kp), conf
 
-# %% ../nbs/02_heatmaps.ipynb #2df9581f
+# %% ../nbs/02_heatmaps.ipynb #e8b198d6
 def _blur(hm, sigma):
     "Gaussian smoothing of every map, borders replicated."
     r = int(3*sigma)
@@ -81,11 +84,12 @@ def _blur(hm, sigma):
     g,x = g/g.sum(),F.pad(hm.flatten(0,1)[:,None], (r,r,r,r), mode='replicate') # (B*J,1,h+2r,w+2r)
     return F.conv2d(F.conv2d(x, g.view(1,1,1,-1)), g.view(1,1,-1,1)).view(hm.shape)
 
+# %% ../nbs/02_heatmaps.ipynb #6b0e48ac
 def decode_dark(
     hm:Tensor, # (B,J,h,w) heatmaps
     sigma:float=2., # of the smoothing, in cells: that of the targets
 )->tuple: # (B,J,2) x,y in cells, (B,J) confidence
-    "The top of a Gaussian fitted at the maximum (Zhang et al., CVPR 2020, section 3.2)."
+    "The top of a Gaussian fitted at the maximum (Zhang et al., CVPR 2020)."
     kp,conf = decode_argmax(hm)
     p = _around(_blur(hm, sigma).clamp(min=1e-10).log(), kp, 2) # (B,J,5,5) y,x
     dx,dy = (p[...,2,3]-p[...,2,1])/2,(p[...,3,2]-p[...,1,2])/2
@@ -97,7 +101,7 @@ def decode_dark(
     step = -torch.stack([yy*dx-xy*dy, xx*dy-xy*dx], -1)/det.where(peak, torch.ones_like(det))[...,None]
     return torch.where(peak[...,None], kp+step.clamp(-1,1), kp), conf
 
-# %% ../nbs/02_heatmaps.ipynb #e67d7e86
+# %% ../nbs/02_heatmaps.ipynb #9d6e48f4
 def decode_soft(
     hm:Tensor, # (B,J,h,w) heatmaps
     beta:float|None=None, # softmax of beta times the map; None normalises the positive part
@@ -110,7 +114,7 @@ def decode_soft(
     x,y = (torch.arange(hm.shape[d], device=hm.device, dtype=hm.dtype) for d in (-1,-2))
     return torch.stack([(pi.sum(-2)*x).sum(-1), (pi.sum(-1)*y).sum(-1)], -1), flat.amax(-1)
 
-# %% ../nbs/02_heatmaps.ipynb #e8b198d6
+# %% ../nbs/02_heatmaps.ipynb #c45205c3
 def decode(
     hm:Tensor, # (B,J,h,w) heatmaps
     method:str='quarter', # 'quarter' (as published), 'argmax', 'dark' or 'soft'

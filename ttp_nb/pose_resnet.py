@@ -7,7 +7,6 @@ __all__ = ['DEPTHS', 'residual_stage', 'deconv_layers', 'Trunk', 'count_paramete
            'load_imagenet']
 
 # %% ../nbs/08_pose_resnet.ipynb #78047375
-import torch
 from torch import Tensor, nn
 
 from .skeletons import TTPError
@@ -53,26 +52,36 @@ class Trunk(nn.Module):
         width:int=64, # channels of the first stage
         stages:int=4, # residual stages, each after the first of stride 2
         filters:tuple=(256, 256, 256), # width after each transposed convolution
+        lateral:bool=False, # add the stages' own maps on the way up; `filters` then has one entry a stage
     ):
         super().__init__()
         if depth not in DEPTHS: raise TTPError(f"There is no ResNet-{depth}: choose one of {sorted(DEPTHS)}.")
         deep = depth >= 50
         self.conv1, self.bn1 = nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width)
         self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
-        c, self.stages = width, [f'layer{i+1}' for i in range(stages)]
+        c, widths, self.stages = width, [width], [f'layer{i+1}' for i in range(stages)]
         for i, name in enumerate(self.stages):
             self.add_module(name, residual_stage(c, width << i, DEPTHS[depth][i], 1 if i == 0 else 2, deep))
             c = (width << i) * (4 if deep else 1)
+            widths.append(c)
         self.deconv_layers = deconv_layers(c, filters)
+        sides = zip(widths[-2::-1], filters) if lateral else ()   # last stage but one first, the stem last
+        self.lateral = nn.ModuleList([nn.Conv2d(a, b, 1) for a, b in sides])
         self.channels, self.down = filters[-1], 2 << stages   # what comes out; how far the stages shrink
         self.stride = self.down >> len(filters)
 
     def forward(self,
         x:Tensor, # (B,3,H,W) normalised crops, sides multiples of `down`
     )->Tensor: # (B,channels,H/stride,W/stride)
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))   # (B,width,H/4,W/4)
-        for name in self.stages: x = getattr(self, name)(x)    # (B,c,H/down,W/down)
-        return self.deconv_layers(x)                           # (B,channels,H/stride,W/stride)
+        maps = [self.relu(self.bn1(self.conv1(x)))]            # (B,width,H/2,W/2)
+        x = self.maxpool(maps[0])                              # (B,width,H/4,W/4)
+        for name in self.stages:
+            x = getattr(self, name)(x)                         # (B,c,H/2**s,W/2**s)
+            maps.append(x)
+        if not self.lateral: return self.deconv_layers(x)      # (B,channels,H/stride,W/stride)
+        for i, side in enumerate(self.lateral):
+            x = self.deconv_layers[3*i:3*i + 3](x) + side(maps[-2 - i])
+        return x                                               # (B,channels,H/stride,W/stride)
 
 # %% ../nbs/08_pose_resnet.ipynb #da648d36
 def count_parameters(

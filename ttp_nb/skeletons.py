@@ -31,13 +31,6 @@ class Skeleton:
         _check_skeleton(self)
     def __len__(self): return len(self.joints)
 
-    @property
-    def flip(self):
-        "(J,) int64 permutation: after mirroring, joint j is found at position flip[j]."
-        perm = np.arange(len(self))
-        for r,l in self.pairs: perm[[r,l]] = l,r
-        return perm
-
 # %% ../nbs/00_skeletons.ipynb #9d2dae8a
 def _tuples(x):
     "Lists to tuples, all the way down."
@@ -50,10 +43,9 @@ def _check_skeleton(s):
     names = isinstance(s.joints, tuple) and s.joints and all(isinstance(j, str) for j in s.joints)
     if not names: bad('joints must be a list of names, at least one.')
     if len(set(s.joints)) < len(s.joints): bad('a joint name occurs twice; give every joint its own name.')
-    for f in ('pairs', 'limbs'):
-        for p in getattr(s, f):
-            if not isinstance(p, tuple) or len(p)!=2 or p[0]==p[1]:
-                bad(f'{f} must hold pairs of two different joints, got {p}.')
+    for f,p in [(f, p) for f in ('pairs', 'limbs') for p in getattr(s, f)]:
+        if not isinstance(p, tuple) or len(p)!=2 or p[0]==p[1]:
+            bad(f'{f} must hold pairs of two different joints, got {p}.')
     if s.torso is not None and (len(s.torso) != 2 or not all(isinstance(g, tuple) and g for g in s.torso)):
         bad('torso must be two non-empty groups of joints, or None.')
     for i in [i for p in s.pairs+s.limbs+(s.torso or ()) for i in p]:
@@ -63,6 +55,13 @@ def _check_skeleton(s):
     if len(set(paired)) < len(paired): bad('a joint is in more than one right-left pair.')
 
 # %% ../nbs/00_skeletons.ipynb #1937ac1a
+@patch(as_prop=True)
+def flip(self:Skeleton):
+    "(J,) int64 permutation: after mirroring, joint j is found at position flip[j]."
+    perm = np.arange(len(self))
+    for r,l in self.pairs: perm[[r,l]] = l,r
+    return perm
+
 @patch
 def index(self:Skeleton,
     name:str, # a joint's name
@@ -71,6 +70,7 @@ def index(self:Skeleton,
     if name in self.joints: return self.joints.index(name)
     raise TTPError(f"Skeleton '{self.name}' has no joint '{name}'; it has: {', '.join(self.joints)}.")
 
+# %% ../nbs/00_skeletons.ipynb #d32881b6
 @patch(as_prop=True)
 def parts(self:Skeleton):
     "{part name: joint numbers}, right and left together, in the order of the joints."
@@ -78,7 +78,7 @@ def parts(self:Skeleton):
     for i,n in enumerate(self.joints): res.setdefault(base(n), []).append(i)
     return {k:tuple(v) for k,v in res.items()}
 
-# %% ../nbs/00_skeletons.ipynb #d32881b6
+# %% ../nbs/00_skeletons.ipynb #747cc8c0
 PENN13 = Skeleton('penn13',
     ('head', 'right_shoulder', 'left_shoulder', 'right_elbow', 'left_elbow', 'right_wrist', 'left_wrist',
      'right_hip', 'left_hip', 'right_knee', 'left_knee', 'right_ankle', 'left_ankle'),
@@ -87,7 +87,7 @@ PENN13 = Skeleton('penn13',
            (8,10), (10,12)),
     torso=((1,2), (7,8)))
 
-# %% ../nbs/00_skeletons.ipynb #747cc8c0
+# %% ../nbs/00_skeletons.ipynb #76d6336b
 BBC7 = Skeleton('bbc7',
     ('head', 'right_wrist', 'left_wrist', 'right_elbow', 'left_elbow', 'right_shoulder', 'left_shoulder'),
     pairs=((1,2), (3,4), (5,6)), limbs=((0,5), (0,6), (5,6), (5,3), (3,1), (6,4), (4,2)))
@@ -101,7 +101,7 @@ H36M16 = Skeleton('h36m16',
            (15,14), (14,13), (13,7)),
     torso=((8,), (2,3)))
 
-# %% ../nbs/00_skeletons.ipynb #76d6336b
+# %% ../nbs/00_skeletons.ipynb #2e887023
 COCO17 = Skeleton('coco17',
     ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder',
      'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee',
@@ -111,7 +111,7 @@ COCO17 = Skeleton('coco17',
            (12,14), (14,16), (11,13), (13,15)),
     torso=((5,6), (11,12)))
 
-# %% ../nbs/00_skeletons.ipynb #2e887023
+# %% ../nbs/00_skeletons.ipynb #f28c9cc5
 def joint_colors(
     skel:Skeleton, # the joint set
 ): # (J,3) uint8 RGB
@@ -122,14 +122,14 @@ def joint_colors(
             col[j] = np.round(255*np.array(colorsys.hsv_to_rgb(h0+(h1-h0)*k/n, .9, 1.)))
     return col
 
-# %% ../nbs/00_skeletons.ipynb #f28c9cc5
+# %% ../nbs/00_skeletons.ipynb #49cf7451
 def _limb_colors(skel):
     "A colour for every limb: the mean of its ends, grey where it joins right and left."
     col,side = joint_colors(skel).astype(int),np.zeros(len(skel), int)
     for r,l in skel.pairs: side[r],side[l] = 1,-1
     return [[170]*3 if side[a]*side[b]<0 else ((col[a]+col[b])//2).tolist() for a,b in skel.limbs]
 
-# %% ../nbs/00_skeletons.ipynb #49cf7451
+# %% ../nbs/00_skeletons.ipynb #64d71f0b
 def _to_fixed(p, shift=4):
     "Sub-pixel positions as OpenCV's fixed-point integers."
     return tuple(int(v) for v in np.round(np.asarray(p, float)*(1<<shift)))
@@ -142,7 +142,7 @@ def _check_drawing(img, kp, vis, skel):
         raise TTPError(f"draw_pose with skeleton '{skel.name}' needs keypoints of shape ({len(skel)}, 2) and "
                        f"visibility of shape ({len(skel)},), got {kp.shape}, {vis.shape}: is it the right one?")
 
-# %% ../nbs/00_skeletons.ipynb #64d71f0b
+# %% ../nbs/00_skeletons.ipynb #ad8d4ecd
 def draw_pose(
     img, # (H,W,3) uint8 RGB
     kp, # (J,2) x,y in pixels of `img`; NaN where unknown
@@ -163,7 +163,7 @@ def draw_pose(
         cv2.circle(img, _to_fixed(p), round(r*16), c, -1, cv2.LINE_AA, 4)
     return img
 
-# %% ../nbs/00_skeletons.ipynb #ad8d4ecd
+# %% ../nbs/00_skeletons.ipynb #41eedf46
 def show_images(
     imgs, # images: (H,W,3) uint8 or (H,W), any sizes
     titles=None, # one title for each
@@ -175,8 +175,7 @@ def show_images(
     imgs = [np.asarray(o) for o in imgs]
     if not imgs: raise TTPError('show_images needs at least one image.')
     cols = min(len(imgs), cols or 8)
-    rows = -(-len(imgs)//cols)
-    height = size*max(o.shape[0]/o.shape[1] for o in imgs)
+    rows,height = -(-len(imgs)//cols),size*max(o.shape[0]/o.shape[1] for o in imgs)
     _,axs = plt.subplots(rows, cols, figsize=(size*cols, height*rows), squeeze=False, layout='constrained')
     for ax in axs.flat: ax.axis('off')
     for k,(ax,o) in enumerate(zip(axs.flat, imgs)):

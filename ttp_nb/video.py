@@ -52,20 +52,26 @@ class Frames(Sequence):
     def __len__(self): return len(self.idx)
     def __getitem__(self, i):
         if isinstance(i, slice):
-            return Frames(self.read, self.times[i], self.size, self.fps, self.names[i], self.source,
-                          self.idx[i])
+            return Frames(self.read, self.times[i], self.size, self.fps, self.names[i], self.source, self.idx[i])
         k = operator.index(i)
         if not -len(self)<=k<len(self): raise IndexError(f'frame {k} of {len(self)} ({self.source})')
         return self._checked(self.read(int(self.idx[k])), k)
-    def _checked(self, img, k):
-        if img.shape==(self.size[1], self.size[0], 3): return img
-        raise TTPError(f'{self.source}, frame {self.names[k]}: is {img.shape[1]}x{img.shape[0]}, but the '
-                       f'first one is {self.size[0]}x{self.size[1]}. All frames of a video must have one size.')
     def __repr__(self):
         w,h = self.size
         return f"Frames({len(self)} of {w}x{h}, {self.fps:g} fps, '{Path(self.source).name}')"
 
 # %% ../nbs/04_video.ipynb #c78c3a59
+@patch
+def _checked(self:Frames,
+    img, # (H,W,3) as read
+    k, # its number
+): # the same
+    "A frame, if its size is that of the video; else a TTPError."
+    if img.shape==(self.size[1], self.size[0], 3): return img
+    raise TTPError(f'{self.source}, frame {self.names[k]}: is {img.shape[1]}x{img.shape[0]}, but the '
+                   f'first one is {self.size[0]}x{self.size[1]}. All frames of a video must have one size.')
+
+# %% ../nbs/04_video.ipynb #e3e1aa50
 def _from_array(a, fps):
     "Frames of a (T,H,W,3) uint8 array."
     if a.ndim!=4 or a.shape[-1]!=3 or a.dtype!=np.uint8 or 0 in a.shape:
@@ -73,7 +79,7 @@ def _from_array(a, fps):
     n,fps,names = len(a),fps or 25.,[f'{i:06d}' for i in range(len(a))]
     return Frames(a.__getitem__, np.arange(n)/fps, (a.shape[2],a.shape[1]), fps, names)
 
-# %% ../nbs/04_video.ipynb #e3e1aa50
+# %% ../nbs/04_video.ipynb #e212b684
 IMAGE_TYPES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
 
 def _natural(path):
@@ -87,7 +93,7 @@ def _image_files(folder):
     if not files: raise TTPError(f"{folder}: no images in this folder (of {', '.join(IMAGE_TYPES)}).")
     return sorted(files, key=_natural)
 
-# %% ../nbs/04_video.ipynb #e212b684
+# %% ../nbs/04_video.ipynb #150c1b19
 class _ImageReader:
     "Reads image number i of a list."
     def __init__(self, paths): self.paths = paths
@@ -99,7 +105,7 @@ def _from_images(paths, fps, source):
     h,w,_ = read(0).shape
     return Frames(read, np.arange(n)/fps, (w,h), fps, [p.name for p in read.paths], source)
 
-# %% ../nbs/04_video.ipynb #150c1b19
+# %% ../nbs/04_video.ipynb #bee620be
 def _even(img):
     "Repeats the last row or column of an odd side."
     h,w = img.shape[:2]
@@ -114,7 +120,7 @@ def _h264(container, size, rate):
     c.colorspace,c.color_primaries,c.color_trc,c.color_range = 1,1,1,1 # BT.709, said aloud
     return s
 
-# %% ../nbs/04_video.ipynb #bee620be
+# %% ../nbs/04_video.ipynb #53e38f1e
 def _encode(path, frames, fps):
     "Encodes into `path`; raises TTPError when the frames do not fit together."
     with av.open(str(path), 'w', format='mp4', options={'movflags':'+faststart'}) as c:
@@ -131,7 +137,7 @@ def _encode(path, frames, fps):
         if stream is None: raise TTPError('write_mp4: there are no frames to write.')
         for p in stream.encode(): c.mux(p)
 
-# %% ../nbs/04_video.ipynb #53e38f1e
+# %% ../nbs/04_video.ipynb #e11eda0a
 def write_mp4(
     path, # where to; ends in .mp4
     frames, # iterable of (H,W,3) uint8 RGB, all of one size
@@ -152,7 +158,7 @@ def write_mp4(
         if part.exists(): part.unlink()
     return path
 
-# %% ../nbs/04_video.ipynb #e11eda0a
+# %% ../nbs/04_video.ipynb #6d79a5ce
 _BROKEN = (OSError, av.FFmpegError, IndexError, ValueError) # what PyAV raises on damaged files
 
 def _open_video(path):
@@ -168,7 +174,7 @@ def _open_video(path):
     s.thread_type = 'AUTO'
     return c,s
 
-# %% ../nbs/04_video.ipynb #6d79a5ce
+# %% ../nbs/04_video.ipynb #02b67de7
 def _scan(path):
     "(pts of all frames in order, numbers of the keyframes, tick in seconds, rate); no clock: pts is None."
     c,s = _open_video(path)
@@ -182,7 +188,7 @@ def _scan(path):
     pts = sorted(pts)
     return pts, [i for i,p in enumerate(pts) if p in keys or i==0], tick, rate
 
-# %% ../nbs/04_video.ipynb #02b67de7
+# %% ../nbs/04_video.ipynb #f6b2cd4f
 class _VideoReader:
     "Decodes frame i of a file: onwards from where it is, or from the last keyframe before i."
     def __init__(self, path):
@@ -201,7 +207,7 @@ class _VideoReader:
         self._close() # an open file does not travel to another process
         return self.__dict__
 
-# %% ../nbs/04_video.ipynb #f6b2cd4f
+# %% ../nbs/04_video.ipynb #6ca9b5d2
 @patch
 def _start(self:_VideoReader,
     k, # number of a keyframe
@@ -219,7 +225,7 @@ def _decode(self:_VideoReader): # generator of (number, decoded frame)
         if self.pts is None: yield count,f
         elif f.pts in self.where: yield self.where[f.pts],f
 
-# %% ../nbs/04_video.ipynb #6ca9b5d2
+# %% ../nbs/04_video.ipynb #ab95097a
 @patch
 def _find(self:_VideoReader,
     i, # number of the frame
@@ -231,7 +237,7 @@ def _find(self:_VideoReader,
         self.next = j+1
         if j>=i: return f if j==i else None
 
-# %% ../nbs/04_video.ipynb #ab95097a
+# %% ../nbs/04_video.ipynb #8ea0312a
 @patch
 def _seek(self:_VideoReader,
     i, # number of the frame
@@ -248,7 +254,7 @@ def _seek(self:_VideoReader,
     if f is None: raise TTPError(f'{self.path}, frame {i}: cannot be decoded{why}. Export the video again.')
     return f
 
-# %% ../nbs/04_video.ipynb #8ea0312a
+# %% ../nbs/04_video.ipynb #5910b7c3
 def _upright(f):
     "A decoded frame as (H,W,3) RGB, turned as its display matrix says."
     return np.ascontiguousarray(np.rot90(f.to_ndarray(format='rgb24'), round(f.rotation/90)%4))
@@ -264,7 +270,7 @@ def __call__(self:_VideoReader,
     if self.last[0]!=i: self.last = i,_upright(self._seek(i))
     return self.last[1].copy()
 
-# %% ../nbs/04_video.ipynb #5910b7c3
+# %% ../nbs/04_video.ipynb #fff89923
 def _from_video(path, fps):
     "Frames of a video file."
     try: read = _VideoReader(path)
@@ -277,7 +283,7 @@ def _from_video(path, fps):
     else: times = (np.array(read.pts)-read.pts[0])*float(read.tick)
     return Frames(read, times, (w,h), fps or read.rate, [f'{i:06d}' for i in range(read.n)], path)
 
-# %% ../nbs/04_video.ipynb #fff89923
+# %% ../nbs/04_video.ipynb #c4a5f4bf
 def open_frames(
     source, # a video file, a folder of images, a list of image files, or a (T,H,W,3) uint8 array
     fps:float|None=None, # frames a second; default: the video's own time stamps, or 25
