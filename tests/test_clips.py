@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 import cv2, numpy as np, pytest
 from scipy.io import loadmat, savemat
-from ttp_nb.clips import Clip, penn_clips, read_penn_label, write_penn
+from ttp_nb.clips import Clip, _no_extent, penn_clips, read_penn_label, write_penn
 from ttp_nb.geometry import box_to_center_scale
 from ttp_nb.metrics import pck, torso_size
 from ttp_nb.skeletons import BBC7, PENN13, TTPError
@@ -210,7 +210,7 @@ def test_missing_and_empty_boxes_are_mended_and_said(root):
     m = read_penn_label(relabel(root, '0002', bbox=b))
     assert (m['boxes']==[2,2,19,29]).all() and len([n for n in m['notes'] if 'box' in n])==2
     clip = penn_clips(root)[0][0]
-    assert clip.notes==m['notes'] and 'frames 0)' in ' '.join(clip.notes)
+    assert clip.notes==m['notes'] and '1 of 3 frames (0)' in ' '.join(clip.notes)
 
 
 # --- partial and contradictory copies
@@ -259,9 +259,13 @@ def test_nothing_there(tmp_path, root):
 
 @needs_real
 def test_all_real_labels():
-    ms = [read_penn_label(p) for p in sorted((REAL/'labels').glob('*.mat'))]
+    ps = sorted((REAL/'labels').glob('*.mat'))
+    ms = [read_penn_label(p) for p in ps]
     assert len(ms)==2326 and sum(m['n_frames'] for m in ms)==163841
     assert sum(m['train'] for m in ms)==1258 and len({m['action'] for m in ms})==15
+    empty = [np.flatnonzero(_no_extent(loadmat(p)['bbox'].astype(float))) for p in ps]
+    seen = [m['vis'][t].sum() for m,ts in zip(ms, empty) for t in ts]
+    assert len(seen)==185 and sum(n>1 for n in seen)==1                # boxes without extent, joints visible there
     said = {what: [m['name'] for m in ms if any(what in n for n in m['notes'])] for what in ('missing', 'span nothing')}
     assert said['missing']==['1154','1865'] and 0<len(said['span nothing'])<100
     for m in ms:

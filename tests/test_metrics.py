@@ -105,6 +105,8 @@ def test_what_the_page_says_of_hidden_torsos(penn):
     hidden = ~penn['vis'][:,[1,2,7,8]]
     assert round(100*hidden.any(1).mean())==59
     assert round((100*(hidden & (penn['raw'][:,[1,2,7,8]]<=1).all(-1)).any(1).mean()))==26
+    own = torso_size(penn['joints'])
+    assert round(100*(penn['torso']>1.5*own)[own>0].mean())==9                              # too long, one in eleven
     assert pck_summary(*pck(penn['pred'], penn['joints'], penn['vis']))['pck'] == pytest.approx(40.68, abs=.01)
 
 

@@ -43,7 +43,7 @@ def _check_skeleton(s):
     names = isinstance(s.joints, tuple) and s.joints and all(isinstance(j, str) for j in s.joints)
     if not names: bad('joints must be a list of names, at least one.')
     if len(set(s.joints)) < len(s.joints): bad('a joint name occurs twice; give every joint its own name.')
-    for f,p in [(f, p) for f in ('pairs', 'limbs') for p in getattr(s, f)]:
+    for f,p in [(k, p) for k in ('pairs', 'limbs') for p in getattr(s, k)]:
         if not isinstance(p, tuple) or len(p)!=2 or p[0]==p[1]:
             bad(f'{f} must hold pairs of two different joints, got {p}.')
     if s.torso is not None and (len(s.torso) != 2 or not all(isinstance(g, tuple) and g for g in s.torso)):
