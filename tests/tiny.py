@@ -30,8 +30,7 @@ def noise_clip(name='a', T=4, seed=0, size=(64,48), hidden=.2):
 def no_joints(clip): return replace(clip, joints=None, vis=None)
 
 def first(clip, n): # unlike clip[:n] it keeps the name, which decides the draws
-    return replace(clip, frames=clip.frames[:n], boxes=clip.boxes[:n],
-                   joints=None if clip.joints is None else clip.joints[:n], vis=None if clip.vis is None else clip.vis[:n])
+    return replace(clip[:n], name=clip.name)
 
 def weights(model): return {k: v.detach().clone() for k,v in model.state_dict().items()}
 
