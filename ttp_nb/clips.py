@@ -35,9 +35,6 @@ class Clip:
 
     def __post_init__(self): _check_clip(self)
     def __len__(self): return len(self.boxes)
-    def __repr__(self):
-        j = 'no joints' if self.joints is None else f'{len(self.skel)} joints'
-        return f"Clip '{self.name}': {len(self)} frames, {j}{', '*bool(self.action)}{self.action}"
 
 # %% ../nbs/05_clips.ipynb #d451c7bc
 def _no_extent(boxes):
@@ -62,9 +59,12 @@ def _check_clip(c):
         i = bad[0]
         raise TTPError(f"Clip '{c.name}', frame {i}: box {c.boxes[i].tolist()} spans nothing; make x0 < x1, y0 < y1.")
     if c.torso is not None: c.torso = _shaped(c.torso, float, (T,), 'torso', c.name)
-    if c.joints is None:
-        if c.vis is not None: raise TTPError(f"Clip '{c.name}' has vis but no joints; give both or none.")
-        return
+    if c.joints is not None: _check_joints(c, T, J)
+    elif c.vis is not None: raise TTPError(f"Clip '{c.name}' has vis but no joints; give both or none.")
+
+# %% ../nbs/05_clips.ipynb #e5712cc0
+def _check_joints(c, T, J):
+    "The same for joints and visibility."
     c.joints = _shaped(c.joints, float, (T,J,2), 'joints', c.name)
     known = np.isfinite(c.joints).all(-1)
     c.vis = known if c.vis is None else _shaped(c.vis, bool, (T,J), 'vis', c.name)
@@ -72,7 +72,12 @@ def _check_clip(c):
         i,j = bad[0]
         raise TTPError(f"Clip '{c.name}', frame {i}: {c.skel.joints[j]} is visible but has no coordinates.")
 
-# %% ../nbs/05_clips.ipynb #e5712cc0
+@patch
+def __repr__(self:Clip):
+    j = 'no joints' if self.joints is None else f'{len(self.skel)} joints'
+    return f"Clip '{self.name}': {len(self)} frames, {j}{', '*bool(self.action)}{self.action}"
+
+# %% ../nbs/05_clips.ipynb #673c317a
 @patch
 def __getitem__(self:Clip,
     s:slice, # which frames
@@ -86,7 +91,7 @@ def __getitem__(self:Clip,
     return replace(self, name=name, frames=self.frames[s], boxes=self.boxes[s],
                    joints=cut(self.joints), vis=cut(self.vis), torso=cut(self.torso))
 
-# %% ../nbs/05_clips.ipynb #673c317a
+# %% ../nbs/05_clips.ipynb #2fd84a23
 @patch(as_prop=True)
 def size(self:Clip):
     "(W,H) of the frames."
@@ -101,11 +106,12 @@ def center_scale(self:Clip,
     "Centre and scale of the crop around frame i's box."
     return box_to_center_scale(self.boxes[i], aspect)
 
-# %% ../nbs/05_clips.ipynb #2fd84a23
+# %% ../nbs/05_clips.ipynb #93a71a87
 def _frames_said(ids):
     "Frame numbers as text, at most eight."
     return ', '.join(map(str, ids[:8])) + (', ...' if len(ids)>8 else '')
 
+# %% ../nbs/05_clips.ipynb #50b13534
 def _mend_boxes(boxes, T):
     "Boxes for all T frames, and notes: missing last ones repeated, useless ones taken from the nearest frame."
     notes = []
@@ -121,7 +127,7 @@ def _mend_boxes(boxes, T):
         boxes[bad] = boxes[good[abs(bad[:,None]-good).argmin(1)]]
     return boxes,notes
 
-# %% ../nbs/05_clips.ipynb #93a71a87
+# %% ../nbs/05_clips.ipynb #f254409b
 _FIELDS = 'x','y','visibility','bbox','dimensions','nframes','train'
 
 def _load_mat(path):
@@ -135,7 +141,7 @@ def _load_mat(path):
     try: return {k:np.asarray(m[k], float) for k in fields} | {'action':''.join(np.ravel(m.get('action', '')))}
     except (ValueError, TypeError): raise TTPError(f"{path}: {', '.join(_FIELDS)} must be numbers; {again}") from None
 
-# %% ../nbs/05_clips.ipynb #50b13534
+# %% ../nbs/05_clips.ipynb #cae5384c
 def _check_label(path, m, J):
     "Raises TTPError where the fields of a label do not fit together."
     def bad(what): raise TTPError(f'{path}: {what} Mend the label, or move it away to leave this video out.')
@@ -153,7 +159,7 @@ def _check_label(path, m, J):
     if lost.any(): bad(f'frame {np.argwhere(lost)[0][0]} has a visible joint without coordinates (NaN).')
     if _no_extent(m['bbox']).all(): bad('not one box spans anything.')
 
-# %% ../nbs/05_clips.ipynb #f254409b
+# %% ../nbs/05_clips.ipynb #9603b8d3
 def read_penn_label(
     path, # labels/0001.mat
 )->dict: # 0-based joints (T,13,2), vis (T,13), boxes (T,4), torso (T,); name, action, train, size, n_frames, notes
@@ -172,7 +178,7 @@ def read_penn_label(
     return dict(name=path.stem, joints=joints, vis=vis, boxes=boxes, torso=torso, action=m['action'],
                 train=m['train'].item()>0, size=(w,h), n_frames=T, notes=tuple(notes))
 
-# %% ../nbs/05_clips.ipynb #cae5384c
+# %% ../nbs/05_clips.ipynb #c8622949
 def _label(c, train):
     "The fields of a label file for clip `c`, counted from 1."
     (w,h),T,xy = c.size,len(c),np.where(np.isfinite(c.joints), c.joints+1, 0.)
@@ -188,7 +194,7 @@ def _write_jpg(path, img, quality):
     if not ok: raise TTPError(f'{path}: OpenCV could not encode this frame.')
     path.write_bytes(buf.tobytes())
 
-# %% ../nbs/05_clips.ipynb #9603b8d3
+# %% ../nbs/05_clips.ipynb #e363d3b4
 def _write_video(c, root, name, train, quality):
     "One clip into Penn's layout: under temporary names, then renamed, frames before label."
     frames,label = root/'frames'/name,root/'labels'/f'{name}.mat'
@@ -206,7 +212,7 @@ def _write_video(c, root, name, train, quality):
         shutil.rmtree(tmp_frames, ignore_errors=True)
         tmp_label.unlink(missing_ok=True)
 
-# %% ../nbs/05_clips.ipynb #c8622949
+# %% ../nbs/05_clips.ipynb #1e2a0aab
 def write_penn(
     clips, # clips with Penn's 13 joints; the i-th becomes video i, counted from 1
     root, # folder that gets `frames` and `labels`
@@ -227,7 +233,7 @@ def write_penn(
         except OSError as e: raise TTPError(f"{root}: clip '{c.name}' could not be written ({e.strerror}).") from e
     return root
 
-# %% ../nbs/05_clips.ipynb #e363d3b4
+# %% ../nbs/05_clips.ipynb #25313d48
 _LAYOUT = 'expected ROOT/labels/0001.mat, ... and ROOT/frames/0001/000001.jpg, ... as in Penn_Action.tar.gz'
 
 def _label_files(root, names):
@@ -239,7 +245,7 @@ def _label_files(root, names):
         raise TTPError(f"{root}: no label for {', '.join(map(str, unknown))}; names look like '{next(iter(files))}'.")
     return [files[n] for n in sorted(set(names))]
 
-# %% ../nbs/05_clips.ipynb #1e2a0aab
+# %% ../nbs/05_clips.ipynb #aee4df61
 def _frame_files(folder, n):
     "The `n` frames in a video's folder, or None if some are not there; raises TTPError if there are more."
     if not folder.is_dir(): return None
@@ -250,7 +256,7 @@ def _frame_files(folder, n):
                        'extract this video again, or move it away to leave it out.')
     return [folder/f for f in want] if len(have)==n else None
 
-# %% ../nbs/05_clips.ipynb #25313d48
+# %% ../nbs/05_clips.ipynb #1075154a
 def _penn_clip(m, files):
     "The clip of one label `m` with its frames."
     frames = open_frames(files)
@@ -259,7 +265,7 @@ def _penn_clip(m, files):
                        f"{m['size'][0]}x{m['size'][1]}; use the original frames, not resized ones.")
     return Clip(frames=frames, **{k:m[k] for k in ('name','boxes','joints','vis','action','notes','torso')})
 
-# %% ../nbs/05_clips.ipynb #aee4df61
+# %% ../nbs/05_clips.ipynb #86befec9
 def penn_clips(
     root, # Penn Action's folder, with `frames` and `labels`
     split:str='test', # 'test', 'train' or 'all'

@@ -56,9 +56,6 @@ class Frames(Sequence):
         k = operator.index(i)
         if not -len(self)<=k<len(self): raise IndexError(f'frame {k} of {len(self)} ({self.source})')
         return self._checked(self.read(int(self.idx[k])), k)
-    def __repr__(self):
-        w,h = self.size
-        return f"Frames({len(self)} of {w}x{h}, {self.fps:g} fps, '{Path(self.source).name}')"
 
 # %% ../nbs/04_video.ipynb #c78c3a59
 @patch
@@ -70,6 +67,11 @@ def _checked(self:Frames,
     if img.shape==(self.size[1], self.size[0], 3): return img
     raise TTPError(f'{self.source}, frame {self.names[k]}: is {img.shape[1]}x{img.shape[0]}, but the '
                    f'first one is {self.size[0]}x{self.size[1]}. All frames of a video must have one size.')
+
+@patch
+def __repr__(self:Frames):
+    w,h = self.size
+    return f"Frames({len(self)} of {w}x{h}, {self.fps:g} fps, '{Path(self.source).name}')"
 
 # %% ../nbs/04_video.ipynb #e3e1aa50
 def _from_array(a, fps):
