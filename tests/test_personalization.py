@@ -1,0 +1,236 @@
+"""Personalization: what moves, what stays, that nothing leaks between clips, from labels or from the future."""
+from dataclasses import replace
+import numpy as np, pytest, torch
+from hypothesis import given, settings, strategies as st
+from tiny import first, global_state, no_joints, noise_clip, person, same_weights, tiny_model, weights
+from ttp_nb.joint_model import predict
+from ttp_nb.pairs import offline_pairs, online_pairs
+from ttp_nb.personalization import MOVING, TTPConfig, adapt_step, begin, freeze, offline, online
+from ttp_nb.skeletons import TTPError
+
+FAST = TTPConfig(batch=3, lr=1e-2) # large steps: what moves is seen to move
+RUNS = {'online': online, 'offline': offline}
+both = pytest.mark.parametrize('run', RUNS.values(), ids=RUNS)
+
+@pytest.fixture(scope='module')
+def model():
+    "Trained a little, so that its running statistics are not those of the start."
+    m = tiny_model().train()
+    opt = torch.optim.Adam(m.parameters(), 1e-2)
+    for s in range(5):
+        p = offline_pairs(person(7), s, 0, 4, (32,32))
+        loss = m(p.target).square().mean() + m.self_supervised_loss(p.target, p.reference)
+        opt.zero_grad(); loss.backward(); opt.step()
+    return m.eval()
+
+def same(a, b, model=True):
+    return (np.array_equal(a.kp, b.kp) and np.array_equal(a.conf, b.conf) and np.array_equal(a.losses, b.losses)
+            and (not model or same_weights(weights(a.model), weights(b.model))))
+
+
+# --- what moves
+
+def frozen_names(m):
+    norms = {n for n,x in m.named_modules() if isinstance(x, (torch.nn.BatchNorm2d, torch.nn.LayerNorm))}
+    return {k for k in weights(m) if k.rpartition('.')[0] in norms or k.split('.')[0] in ('affinity', 'joints') or k=='head.bias'}
+
+@both
+@pytest.mark.parametrize('shared', [False, True])
+def test_what_moves_and_what_stays(run, shared):
+    m = tiny_model(shared=shared)
+    was,now = weights(m),weights(run(m, person(0), FAST).model)
+    moved = {k for k in was if not torch.equal(was[k], now[k])}
+    stays = frozen_names(m)
+    assert not moved & stays, f'moved: {sorted(moved & stays)}'
+    assert moved=={k for k in was if k.split('.')[0] in MOVING and k not in stays} | {'perceptual.mean'}
+    assert {k.split('.')[0] for k in moved}=={*MOVING, 'perceptual'} and len(stays)>20
+
+def test_freezing_is_complete():
+    m = tiny_model().train()
+    params = freeze(m)
+    assert not m.training and not any(x.training for x in m.modules())
+    moving = {n for n,p in m.named_parameters() if p.requires_grad}
+    assert len(params)==len(moving) and {n.split('.')[0] for n in moving}==set(MOVING) and not moving & frozen_names(m)
+    assert freeze(m)==params or all(a is b for a,b in zip(freeze(m), params)), 'twice is once'
+
+@both
+def test_the_trained_model_is_not_changed(run, model):
+    model.train(); model.requires_grad_(True)
+    was,grads = weights(model),[p.grad for p in model.parameters()]
+    try:
+        r = run(model, person(0), FAST)
+        assert model.training and all(p.requires_grad for p in model.parameters()) and same_weights(weights(model), was)
+        assert all(p.grad is g for p,g in zip(model.parameters(), grads))
+        assert r.model is not model and not r.model.training
+        assert not {p.data_ptr() for p in r.model.parameters()} & {p.data_ptr() for p in model.parameters()}
+    finally: model.eval()
+
+@both
+def test_each_clip_starts_from_the_trained_weights(run, model):
+    "The order of the clips does not matter, nor how often one was seen."
+    clips = [person(i) for i in range(3)]
+    there = [run(model, c, FAST) for c in clips]
+    back = [run(model, c, FAST) for c in reversed(clips)][::-1]
+    assert all(same(a, b) for a,b in zip(there, back)) and same(run(model, clips[1], FAST), there[1])
+    assert not same_weights(weights(there[0].model), weights(there[1].model))
+
+def test_each_adam_is_fresh(model):
+    (m,a),(n,b) = begin(model, FAST),begin(model, FAST)
+    p = offline_pairs(person(0), 0, 0, 3, (32,32))
+    adapt_step(m, a, p)
+    assert m is not n and a.state and not b.state and not same_weights(weights(m), weights(n)) and same_weights(weights(n), weights(model))
+    assert a.param_groups[0]['lr']==FAST.lr and a.param_groups[0]['weight_decay']==0
+
+def test_a_step_is_adam_on_the_self_supervised_loss(model):
+    m,opt = begin(model, FAST)
+    p = offline_pairs(person(0), 0, 0, 3, (32,32))
+    with torch.no_grad(): loss = begin(model, FAST)[0].self_supervised_loss(p.target, p.reference).item()
+    was = m.head.weight.detach().clone()
+    assert adapt_step(m, opt, p)==pytest.approx(loss, rel=1e-5)
+    change = (m.head.weight-was)[m.head.weight.grad!=0].abs()
+    assert change.max().item()==pytest.approx(FAST.lr, rel=1e-3), "Adam's first step is as long as its rate"
+
+def test_adapting_learns(model):
+    r = offline(model, person(0, frames=8), TTPConfig(batch=8, lr=1e-3, epochs=5))
+    assert len(r.losses)==40 and np.isfinite(r.losses).all() and r.losses[-10:].mean()<r.losses[:5].mean()
+
+
+# --- no labels
+
+@both
+def test_labels_are_never_looked_at(run, model):
+    c = person(1)
+    r,g = run(model, c, FAST),np.random.default_rng(0)
+    wrong = replace(c, joints=g.uniform(0, 200, c.joints.shape), vis=g.random(c.vis.shape)>.5)
+    for other in (no_joints(c), wrong, replace(c, action='', torso=np.full(len(c), np.nan))): assert same(run(model, other, FAST), r)
+
+@both
+def test_the_seed_decides_and_the_global_state_does_not(run, model):
+    c,was = person(1),global_state()
+    a = run(model, c, FAST)
+    assert global_state()==was
+    state = torch.get_rng_state()
+    torch.manual_seed(9); np.random.seed(9)
+    b = run(model, c, FAST)
+    torch.set_rng_state(state)
+    assert same(a, b) and not same(run(model, c, replace(FAST, seed=1)), a)
+    assert not same(run(model, replace(c, name='another'), FAST), a), 'two people with the same draws'
+
+
+# --- online
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(n=st.integers(1, 5), per_frame=st.integers(1, 2))
+def test_a_frame_does_not_depend_on_later_ones(model, n, per_frame):
+    "The clip cut after n frames gives the first n predictions, and the first n steps, of the whole."
+    c,cfg = person(2, frames=6),replace(FAST, per_frame=per_frame)
+    whole,part = online(model, c, cfg),online(model, first(c, n), cfg)
+    assert np.array_equal(part.kp, whole.kp[:n]) and np.array_equal(part.conf, whole.conf[:n])
+    assert np.array_equal(part.losses, whole.losses[:n*per_frame]) and len(whole.losses)==6*per_frame
+
+def test_online_reads_no_frame_before_it_arrives(model):
+    c = person(2)
+    class Arriving:
+        def __init__(self, frames): self.frames,self.now,self.size = frames,0,(frames.shape[2], frames.shape[1])
+        def __len__(self): return len(self.frames)
+        def __getitem__(self, i):
+            assert i<=self.now, f'frame {i} was read when {self.now} had arrived'
+            return self.frames[i]
+    frames = Arriving(c.frames)
+    def watch(done, m): frames.now = done
+    assert same(online(model, replace(c, frames=frames), FAST, watch=watch), online(model, c, FAST))
+    assert frames.now==len(c)
+
+def test_online_predicts_with_the_weights_of_the_moment(model):
+    c = person(3)
+    m,opt = begin(model, FAST)
+    kp,losses = [],[]
+    for i in range(len(c)):
+        losses.append(adapt_step(m, opt, online_pairs(c, i, FAST.seed, FAST.batch, (32,32))))
+        kp.append(predict(m, c, [i])[0][0])
+    r = online(model, c, FAST)
+    assert np.array_equal(r.kp, kp) and np.array_equal(r.losses, losses) and same_weights(weights(r.model), weights(m))
+    assert not np.array_equal(r.conf, predict(r.model, c)[1]), 'the first frames were predicted with the last weights'
+
+def test_offline_predicts_with_the_final_weights(model):
+    c = person(3)
+    r = offline(model, c, FAST)
+    kp,conf = predict(r.model, c)
+    assert np.array_equal(r.kp, kp) and np.array_equal(r.conf, conf) and not np.array_equal(conf, predict(model, c)[1])
+
+
+# --- how many steps
+
+@pytest.mark.parametrize('epochs,steps', [(0, 0), (.2, 1), (1, 5), (1.6, 8), (2, 10)])
+def test_offline_steps(model, epochs, steps):
+    r = offline(model, person(0), replace(FAST, epochs=epochs))
+    assert r.losses.shape==(steps,) and r.kp.shape==(5,13,2) and r.conf.shape==(5,13)
+    if not steps: assert np.array_equal(r.kp, predict(model, person(0))[0])
+
+def test_no_steps_is_before(model):
+    c,before = person(0),predict(model, person(0))
+    for r in (online(model, c, replace(FAST, per_frame=0)), offline(model, c, replace(FAST, epochs=0)), online(model, c, replace(FAST, lr=0.)),
+              offline(model, c, replace(FAST, lr=0.))):
+        assert r.kp==pytest.approx(before[0], abs=1e-3) and r.conf==pytest.approx(before[1], abs=1e-5)
+
+@both
+def test_one_frame(run, model):
+    r = run(model, first(person(0), 1), FAST)
+    assert r.kp.shape==(1,13,2) and r.losses.shape==(1,) and np.isfinite(r.kp).all()
+
+@both
+def test_the_watcher_sees_every_step(run, model):
+    seen = []
+    def watch(done, m):
+        seen.append((done, weights(m)))
+        assert not m.training
+    r = run(model, person(0), FAST, watch=watch)
+    assert [d for d,_ in seen]==list(range(6)) and same_weights(seen[0][1], weights(model)) and same_weights(seen[-1][1], weights(r.model))
+    for (_,a),(_,b) in zip(seen, seen[1:]): assert not same_weights(a, b)
+    assert same(r, run(model, person(0), FAST)), 'being watched changed something'
+
+def test_online_counts_frames_not_steps(model):
+    seen = []
+    online(model, person(0), replace(FAST, per_frame=2), watch=lambda done, m: seen.append(done))
+    assert seen==list(range(6))
+
+@both
+def test_a_watcher_may_look_but_its_predictions_do_not_matter(run, model):
+    c = person(0)
+    r = run(model, c, FAST, watch=lambda done, m: predict(m, noise_clip()))
+    assert same(r, run(model, c, FAST))
+
+@both
+def test_a_watcher_may_stop_it(run, model):
+    class Enough(Exception): pass
+    def watch(done, m):
+        if done==2: raise Enough
+    was = weights(model)
+    with pytest.raises(Enough): run(model, person(0), FAST, watch=watch)
+    assert same_weights(weights(model), was)
+
+
+# --- what cannot be
+
+@both
+def test_a_baseline_is_refused(run):
+    m = tiny_model('baseline')
+    was = weights(m)
+    with pytest.raises(TTPError, match='joint model.*baseline'): run(m, person(0), FAST)
+    assert same_weights(weights(m), was) and all(p.requires_grad for p in m.parameters())
+
+@both
+def test_a_frame_that_cannot_be_read_says_which(run, model):
+    class Broken(list):
+        def __getitem__(self, i):
+            if i==3: raise TTPError('walk/000004.jpg: cannot be read.')
+            return super().__getitem__(i)
+    with pytest.raises(TTPError, match='000004.jpg'): run(model, replace(person(0), frames=Broken(person(0).frames)), FAST)
+
+@both
+def test_under_no_grad_it_still_learns(run, model):
+    "A caller who predicts under no_grad need not know that there is a backward pass inside."
+    with torch.no_grad():
+        r = run(model, person(0), FAST)
+        assert not torch.is_grad_enabled()
+    assert same(r, run(model, person(0), FAST))
