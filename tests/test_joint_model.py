@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from tiny import TINY, leftovers, noise_clip, no_joints, same_weights, tiny_model, weights
+from tiny import TINY, global_state, leftovers, noise_clip, no_joints, same_weights, tiny_model, weights
 from ttp_nb import joint_model
 from ttp_nb.clips import Clip
 from ttp_nb.joint_model import (JointModel, ModelConfig, atomic_path, baseline, check_state, load_model, make_trunk, predict,
@@ -80,6 +80,11 @@ def test_loading_leaves_the_file_and_the_memory_alone(saved):
     with torch.no_grad():
         for p in n.parameters(): p.zero_()
     assert saved.read_bytes()==was and next(load_model(saved).parameters()).abs().sum()>0
+
+def test_loading_leaves_the_random_state_alone(saved):
+    was = global_state()
+    load_model(saved)
+    assert global_state()==was
 
 def test_saving_changes_nothing(model, tmp_path):
     m,was = tiny_model().train(),torch.get_rng_state()
