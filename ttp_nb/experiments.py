@@ -11,6 +11,7 @@ __all__ = ['SCENARIOS', 'clip_scenarios', 'score', 'table_rows', 'show_table', '
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
@@ -49,7 +50,7 @@ def score(
     found:dict, # of `clip_scenarios`
 )->dict: # scenario -> (correct, counted), (T,J) bool each
     "Which predicted joints are within 0.2 torsos of the truth."
-    return {s: pck(kp, clip.joints, clip.vis, clip.skel) for s, (kp, _) in found.items()}
+    return {s: pck(kp, clip.joints, clip.vis, clip.skel, torso=clip.torso) for s, (kp, _) in found.items()}
 
 
 def table_rows(
@@ -60,11 +61,12 @@ def table_rows(
     rows, per_clip = [], {s: np.array([clip_pck(*x[s]) for x in scores]) for s in scores[0]}
     for s in scores[0]:
         correct, counted = (np.concatenate(x) for x in zip(*[c[s] for c in scores]))   # (N,J)
-        g = (None,) * 3 if s == 'before' else [round(v, 3) for v in gain(per_clip['before'], per_clip[s])]
+        known = s != 'before' and np.isfinite(per_clip[s] - per_clip['before']).any()
+        g = map(number, gain(per_clip['before'], per_clip[s]) if known else (None,) * 3)
         summary = pck_summary(correct, counted, skel)
-        rows.append({'scenario': s, 'clips': len(scores), 'frames': len(correct), 'pck': round(summary['pck'], 3),
-                     'pck_per_joint': {k: v if v is None else round(v, 3) for k, v in summary['pck_per_joint'].items()},
-                     'gain': g[0], 'gain_low': g[1], 'gain_high': g[2]})
+        rows.append({'scenario': s, 'clips': len(scores), 'frames': len(correct), 'pck': number(summary['pck']),
+                     'pck_per_joint': {k: number(v) for k, v in summary['pck_per_joint'].items()},
+                     **dict(zip(('gain', 'gain_low', 'gain_high'), g))})
     return rows
 
 # %% ../nbs/17_experiments.ipynb #068118c9
@@ -73,9 +75,10 @@ def show_table(
 )->str: # a markdown table
     "The rows as text."
     lines = ['| scenario | clips | frames | PCK@0.2 | gain | 95 % interval |', '|---|---|---|---|---|---|']
+    said = lambda form, *xs: '-' if None in xs else form.format(*xs)
     for r in rows:
-        g = '| - | - |' if r['gain'] is None else f"| {r['gain']:+.2f} | {r['gain_low']:+.2f} to {r['gain_high']:+.2f} |"
-        lines.append(f"| {r['scenario']} | {r['clips']} | {r['frames']} | {r['pck']:.2f} {g}")
+        lines.append(f"| {r['scenario']} | {r['clips']} | {r['frames']} | {said('{:.2f}', r['pck'])} | {said('{:+.2f}', r['gain'])} | "
+                     f"{said('{:+.2f} to {:+.2f}', r['gain_low'], r['gain_high'])} |")
     return '\n'.join(lines)
 
 # %% ../nbs/17_experiments.ipynb #24d4f5f4
@@ -92,6 +95,8 @@ def evaluate(
 )->dict: # what results.json holds; raises `TTPError` when there is nothing to evaluate or to write to
     "Compares scenarios on clips; results are saved as they come."
     if not clips: raise TTPError("There are no clips to evaluate: check --root.")
+    if bare := [c.name for c in clips if c.joints is None]:
+        raise TTPError(f"Clip '{bare[0]}' has no joints to compare with: evaluation needs labelled clips.")
     model = load_model(model_path, clips[0].skel, device)
     if not isinstance(model, JointModel): scenarios = ('before',)
     out, scores, result = Path(out), [None] * len(clips), {}
@@ -121,6 +126,9 @@ def run_clips(
     with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), torch.set_num_threads, (1,)) as pool:
         jobs = {pool.submit(clip_scenarios, model, c, scenarios, cfg): i for i, c in enumerate(clips)}
         try: yield from ((jobs[j], j.result()) for j in as_completed(jobs))
+        except BrokenProcessPool:
+            raise TTPError("A worker process was killed, perhaps because memory ran out: try --workers 1. "
+                           "The clips done so far are saved.") from None
         finally: pool.shutdown(cancel_futures=True)
 
 
@@ -129,7 +137,7 @@ def per_clip(
     scores:list, # of `score`, None where not done yet
 )->list: # name, action and PCK of each done clip
     "What each clip contributed."
-    return [{'name': c.name, 'action': c.action, **{k: round(clip_pck(*v), 3) for k, v in s.items()}} for c, s in zip(clips, scores) if s]
+    return [{'name': c.name, 'action': c.action, **{k: number(clip_pck(*v)) for k, v in s.items()}} for c, s in zip(clips, scores) if s]
 
 
 def save_clip(
@@ -142,7 +150,7 @@ def save_clip(
     arrays = {f'{s}_{n}': a for s, both in found.items() for n, a in zip(('kp', 'conf'), both)}
     with atomic_path(out / 'predictions' / f'{clip.name}.npz') as tmp:
         with open(tmp, 'wb') as f: np.savez_compressed(f, **arrays)
-    with atomic_path(out / 'results.json') as tmp: tmp.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+    with atomic_path(out / 'results.json') as tmp: tmp.write_text(json.dumps(result, indent=1, allow_nan=False) + '\n', encoding='utf-8')
 
 # %% ../nbs/17_experiments.ipynb #3230d9f8
 def pose_grid(
@@ -177,11 +185,14 @@ def gain_bars(
     scenario:str='offline', # whose gain
 ):
     "The gain of every clip, from worst to best, and the mean with its interval."
-    g = np.sort([c[scenario] - c['before'] for c in result['per_clip']])
+    g = np.sort([c[scenario] - c['before'] for c in result['per_clip'] if None not in (c[scenario], c['before'])])
     row = next(r for r in result['rows'] if r['scenario'] == scenario)
     ax.bar(range(len(g)), g, color=np.where(g > 0, '#2a78b5', '#d9663d'), width=1.)
-    ax.axhspan(row['gain_low'], row['gain_high'], color='k', alpha=.15, lw=0); ax.axhline(row['gain'], color='k', lw=1)
-    ax.set_title(f"{scenario}: {row['gain']:+.2f} [{row['gain_low']:+.2f}, {row['gain_high']:+.2f}]")
+    ax.axhline(row['gain'] or 0, color='k', lw=1)
+    if row['gain_low'] is None: ax.set_title(scenario)
+    else:
+        ax.axhspan(row['gain_low'], row['gain_high'], color='k', alpha=.15, lw=0)
+        ax.set_title(f"{scenario}: {row['gain']:+.2f} [{row['gain_low']:+.2f}, {row['gain_high']:+.2f}]")
     ax.set_xlabel('clips, sorted'); ax.set_ylabel('gain, PCK points')
 
 # %% ../nbs/17_experiments.ipynb #3514ce2a
@@ -205,7 +216,7 @@ def watched(
     "One clip's loss and PCK while it is adapted offline."
     at, curve = set(np.linspace(0, round(cfg.epochs * len(clip)), points).round()), {}
     def look(step, m):
-        if step in at: curve[step] = clip_pck(*pck(predict(m, clip)[0], clip.joints, clip.vis, clip.skel))
+        if step in at: curve[step] = clip_pck(*score(clip, {'now': predict(m, clip)})['now'])
     return offline(model, clip, cfg, watch=look).losses, curve
 
 
@@ -248,7 +259,9 @@ def read_predictions(
     clip:Clip, # whose
 )->dict: # as `clip_scenarios` gave it
     "Predictions that `evaluate` saved."
-    with np.load(Path(folder) / f'{clip.name}.npz') as a:
+    path = Path(folder) / f'{clip.name}.npz'
+    if not path.is_file(): raise TTPError(f"{path}: no predictions of this clip; run `ttp evaluate` first.")
+    with np.load(path) as a:
         return {k[:-3]: (a[k], a[k[:-3] + '_conf']) for k in a.files if k.endswith('_kp')}
 
 # %% ../nbs/17_experiments.ipynb #7edd50a4

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 def marginal_keypoints(
     hm:Tensor, # (B,K,h,w) self-supervised heatmaps
 )->Tensor: # (B,K,2) x,y in heatmap cells
-    "Means of the two marginal softmax distributions of each map (IMM, eq. 2)."
+    "Means of the two marginal softmax distributions of each map (the keypoints of IMM)."
     cells = lambda n: torch.arange(n, device=hm.device, dtype=hm.dtype)
     px, py = hm.sum(2).softmax(-1), hm.sum(3).softmax(-1)                        # (B,K,w), (B,K,h)
     return torch.stack([px @ cells(hm.shape[3]), py @ cells(hm.shape[2])], -1)   # (B,K,2)
@@ -25,7 +25,7 @@ def gaussian_maps(
     size:tuple, # (w,h) of the maps
     sigma:float=2., # cells
 )->Tensor: # (B,K,h,w), 1 at the keypoint
-    "Draws each keypoint as a Gaussian (IMM, eq. 3)."
+    "Draws each keypoint as a Gaussian of fixed width (the bottleneck of IMM)."
     cells = lambda n: torch.arange(n, device=kp.device, dtype=kp.dtype)
     gx = torch.exp(-(cells(size[0]) - kp[..., :1])**2 / (2 * sigma**2))   # (B,K,w)
     gy = torch.exp(-(cells(size[1]) - kp[..., 1:])**2 / (2 * sigma**2))   # (B,K,h)

@@ -43,7 +43,7 @@ class ModelConfig:
     lateral:bool = True # the stages' own maps are added on the way up
     layers:int = 1 # of the transformer decoder
     heads:int = 4 # of its attention
-    dropout:float = .1 # in the decoder while training
+    dropout:float = 0. # in the decoder while training
     sigma:float = 2. # of the bottleneck's Gaussians, in cells
     enlarge:int = 1 # the Gaussians, before they are encoded
     appearance:tuple = (16, 32) # stages of the appearance encoder
@@ -61,7 +61,7 @@ def published(
 )->ModelConfig: # the size of the paper
     "The published configuration: 128x128 crops, 30 maps, encoders of 32 to 256 channels, VGG-16."
     return replace(ModelConfig(
-        size=(128, 128), depth=depth, width=64, stages=4, filters=(256, 256, 256), lateral=False, enlarge=4,
+        size=(128, 128), depth=depth, width=64, stages=4, filters=(256, 256, 256), lateral=False, dropout=.1, enlarge=4,
         appearance=(32, 64, 128, 256), appearance_stride=1, pose=(32, 64, 128, 256),
         renderer=(256, 128, 64, 32), convs=2, vgg=True), **changes)
 
@@ -249,7 +249,9 @@ def build(
     path, # named in the error
 )->nn.Module: # untrained
     "The network a card describes; raises `TTPError` where it describes none."
-    try: return {'joint': JointModel, 'baseline': baseline}[card['kind']](read_config(card['config']))
+    try:
+        with torch.random.fork_rng(devices=[]): # first weights are drawn, though not kept
+            return {'joint': JointModel, 'baseline': baseline}[card['kind']](read_config(card['config']))
     except (TTPError, TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError) as e:
         why = ' '.join(str(e).split())
         raise TTPError(f"{Path(path).with_suffix('.json')} describes no network ({why}): its kind and config "

@@ -51,8 +51,9 @@ def adapt_step(
 )->float: # the loss before the step
     "One step on the self-supervised loss alone."
     device = next(model.parameters()).device
-    loss = model.self_supervised_loss(pairs.target.to(device), pairs.reference.to(device))
-    opt.zero_grad(set_to_none=True); loss.backward(); opt.step()
+    with torch.enable_grad():   # also where the caller has switched gradients off
+        loss = model.self_supervised_loss(pairs.target.to(device), pairs.reference.to(device))
+        opt.zero_grad(set_to_none=True); loss.backward(); opt.step()
     return loss.item()
 
 # %% ../nbs/14_personalization.ipynb #fdb72e6e

@@ -67,6 +67,8 @@ class Trunk(nn.Module):
         self.deconv_layers = deconv_layers(c, filters)
         sides = zip(widths[-2::-1], filters) if lateral else ()   # last stage but one first, the stem last
         self.lateral = nn.ModuleList([nn.Conv2d(a, b, 1) for a, b in sides])
+        merge = [nn.Conv2d(filters[-1], filters[-1], 3, 1, 1, bias=False), nn.BatchNorm2d(filters[-1]), nn.ReLU(inplace=True)]
+        self.merge = nn.Sequential(*(merge if lateral else ()))
         self.channels, self.down = filters[-1], 2 << stages   # what comes out; how far the stages shrink
         self.stride = self.down >> len(filters)
 
@@ -81,7 +83,7 @@ class Trunk(nn.Module):
         if not self.lateral: return self.deconv_layers(x)      # (B,channels,H/stride,W/stride)
         for i, side in enumerate(self.lateral):
             x = self.deconv_layers[3*i:3*i + 3](x) + side(maps[-2 - i])
-        return x                                               # (B,channels,H/stride,W/stride)
+        return self.merge(x)                                   # (B,channels,H/stride,W/stride)
 
 # %% ../nbs/08_pose_resnet.ipynb #da648d36
 def count_parameters(
