@@ -1,0 +1,385 @@
+"""The `ttp` command: help at once, what can be mended in one line, and the whole way from drawing to evaluating."""
+import json, os, re, shutil, subprocess, sys
+from pathlib import Path
+import cv2, numpy as np, pytest, torch
+from scipy.io import loadmat, savemat
+from tiny import leftovers, noise_clip, tiny_model
+from ttp_nb import cli, synthetic
+from ttp_nb.clips import write_penn
+from ttp_nb.cli import check_folder, main, make_parser, shorten
+from ttp_nb.joint_model import load_model, read_card, save_model
+from ttp_nb.skeletons import H36M16, TTPError
+
+REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
+needs_real = pytest.mark.skipif(not (REAL/'labels').is_dir(), reason=f'needs Penn Action in {REAL} (set TTP_REAL)')
+COMMANDS = 'demo','synth','train','evaluate'
+
+
+class Said:
+    "What a command said and how it ended."
+    def __init__(self, code, out, err): self.code,self.out,self.err = code,out,err
+
+@pytest.fixture
+def ttp(capfd):
+    "Runs a command in this process."
+    def run(*args):
+        capfd.readouterr()
+        try: code = main([str(a) for a in args])
+        except SystemExit as e: code = e.code
+        return Said(code, *capfd.readouterr())
+    return run
+
+def messages(err):
+    "Lines of stderr; a progress bar's last state is not one."
+    lines = [line.split('\r')[-1] for line in err.splitlines()]
+    return [line for line in lines if line.strip() and not re.search(r'\d+/\d+ \[|\d+(clip|person|step) \[|%\|', line)]
+
+def refused(said, *names):
+    "One line on stderr that names these and ends with exit code 2."
+    assert said.code==2, f'exit code {said.code}; {said.err[-800:]}'
+    lines = messages(said.err)
+    assert len(lines)==1, f'{len(lines)} lines: {said.err}'
+    assert lines[0].startswith('ttp: ') and 'Traceback' not in said.err+said.out
+    for n in names: assert str(n) in lines[0], f'{n!r} is not in: {lines[0]}'
+    return lines[0]
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    p = tmp_path_factory.mktemp('model')/'m.safetensors'
+    save_model(tiny_model(), p)
+    return p
+
+@pytest.fixture
+def root(tmp_path):
+    "Penn Action's layout: two training and two test videos of noise."
+    return write_penn([noise_clip(f'c{i}', 3+i%2, i) for i in range(4)], tmp_path/'penn', [True, True, False, False])
+
+@pytest.fixture
+def evaluate(ttp, root, model, tmp_path):
+    "`ttp evaluate` of these videos, in this process."
+    def run(*args, **options):
+        o = {'data': 'penn', 'root': root, 'model': model, 'out': tmp_path/'out', 'mode': 'before', 'workers': 1} | options
+        return ttp('evaluate', *[x for k,v in o.items() if v is not None for x in (f'--{k}', v)], *args)
+    return run
+
+def nothing_written(folder): return not folder.exists() or not [p for p in folder.rglob('*') if p.is_file()]
+
+
+# --- help
+
+def fresh(code): return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=os.environ | {'COLUMNS': '100'})
+
+def test_help_needs_no_torch():
+    "In one fresh process, the module's import included."
+    code = f'''
+import sys
+from ttp_nb.cli import main
+for args in [['--help'], *[[c, '--help'] for c in {COMMANDS}], ['nonsense'], []]:
+    try: main(args)
+    except SystemExit as e: print('exit', e.code, file=sys.stderr)
+print('loaded', [m for m in ('torch', 'torchvision', 'numpy', 'cv2', 'matplotlib', 'scipy', 'av') if m in sys.modules], file=sys.stderr)'''
+    r = fresh(code)
+    assert [line for line in r.stderr.splitlines() if line.startswith('exit')]==['exit 0']*5+['exit 2']*2, r.stderr
+    assert r.stderr.endswith('loaded []\n') and all(f'ttp {c}' in r.stdout for c in COMMANDS)
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_each_help_explains_and_its_example_parses(ttp, command, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '100')
+    r = ttp(command, '--help')
+    assert r.code==0 and not r.err
+    example = re.search(r'example:\s+ttp (.*)', r.out)[1].split()
+    args = make_parser().parse_args(example)
+    assert args.run is getattr(cli, command) and example[0]==command
+    for option in re.findall(r'^  (--[a-z-]+)', r.out, re.M): assert len(re.search(rf'{option}\b.*?(\n  -|\Z)', r.out, re.S)[0])>len(option)+10, f'{option} is not explained'
+
+def test_the_general_help_names_each_command(ttp):
+    r = ttp('--help')
+    assert r.code==0 and all(re.search(rf'^    {c}\s+\w', r.out, re.M) for c in COMMANDS)
+
+@pytest.mark.parametrize('args', [[], ['nonsense'], ['train'], ['train', 'other'], ['evaluate', '--mode', 'sideways'], ['evaluate', '--data', 'coco'],
+    ['demo', '--clips', 'many'], ['demo', '--colour', 'red'], ['evaluate', '--seed', '1.5']], ids=' '.join)
+def test_wrong_usage(ttp, args):
+    r = ttp(*args)
+    assert r.code==2 and r.err.startswith('usage:') and 'error:' in r.err and 'Traceback' not in r.err
+
+def test_the_command_is_installed_as_a_script():
+    r = fresh("from importlib.metadata import entry_points\n(e,) = [e for e in entry_points(group='console_scripts') if e.name=='ttp']\nprint(e.value)")
+    if 'not enough values' in r.stderr: pytest.skip('the package is not installed, only importable')
+    assert r.stdout=='ttp_nb.cli:main\n'
+
+
+# --- numbers that make no sense
+
+@pytest.mark.parametrize('args', ['demo --clips 0', 'demo --clips -1', 'demo --clips 2 --seed -1', 'evaluate --clips 0', 'evaluate --clips 1 --seed -1',
+    'synth --people -1', 'synth --people 0 --test-people 0', 'synth --test-people -2', 'synth --seed -1 --people 1', 'train joint --people 0',
+    'train joint --people -3', 'train joint --steps -5', 'train joint --people 1 --seed -1'])
+def test_numbers_that_make_no_sense(ttp, args, tmp_path, model, monkeypatch):
+    def never(*a, **k): raise AssertionError('people were drawn first')
+    monkeypatch.setattr(cli, 'drawn_people', never); monkeypatch.setattr(synthetic, 'write_synthetic', never)
+    command,*rest = args.split()
+    where = ['--root', tmp_path/'o'] if command=='synth' else ['--out', tmp_path/'o']
+    more = ['--model', model, '--workers', 1] if command in ('demo', 'evaluate') else []
+    option = re.search(r'--(clips|people|seed|steps|test-people) (-|0)', args)[0].split()[0]
+    refused(ttp(command, *rest, *where, *more), option)
+    assert nothing_written(tmp_path/'o')
+
+
+# --- data that is not there or broken
+
+def test_no_root_given(evaluate): refused(evaluate(root=None), '--root')
+
+@pytest.mark.parametrize('command', ['evaluate', 'train'])
+def test_missing_roots(ttp, command, model, tmp_path):
+    (tmp_path/'file').write_text('x'); (tmp_path/'empty').mkdir(); (tmp_path/'labels_only'/'labels').mkdir(parents=True)
+    for r in ('none', 'file', 'empty', 'labels_only'):
+        for data in ('penn', 'synthetic'):
+            args = ['joint'] if command=='train' else ['--model', model]
+            refused(ttp(command, *args, '--data', data, '--root', tmp_path/r, '--out', tmp_path/'out'), tmp_path/r, 'labels/0001.mat')
+    assert nothing_written(tmp_path/'out')
+
+def test_labels_without_frames(evaluate, root, tmp_path, ttp):
+    shutil.rmtree(root/'frames')
+    refused(evaluate(), root, '2 videos', 'frames/0001')
+    refused(ttp('train', 'joint', '--data', 'penn', '--root', root, '--out', tmp_path/'run'), root, '2 videos')
+    assert nothing_written(tmp_path/'out') and nothing_written(tmp_path/'run')
+
+def test_a_video_without_some_frames_is_named_and_left_out(evaluate, root, tmp_path):
+    (root/'frames'/'0003'/'000002.jpg').unlink()
+    r = evaluate()
+    assert r.code==0 and not messages(r.err) and '1 of 2 test videos' in r.out and '0003' in r.out
+    result = json.loads((tmp_path/'out'/'results.json').read_text())
+    assert result['absent']==['0003'] and [c['name'] for c in result['per_clip']]==['0004'] and result['rows'][0]['clips']==1
+
+@pytest.mark.parametrize('how', ['missing', 'truncated', 'empty', 'text', 'folder', 'other size'])
+@pytest.mark.parametrize('frame', [1, 3])
+def test_a_frame_that_is_none(evaluate, root, tmp_path, how, frame):
+    "Found when it is read; a missing one makes its video absent, and here no other is left."
+    shutil.rmtree(root/'frames'/'0004')
+    f = root/'frames'/'0003'/f'{frame:06d}.jpg'
+    data = f.read_bytes(); f.unlink()
+    if how=='truncated': f.write_bytes(data[:len(data)//2])
+    if how=='empty': f.write_bytes(b'')
+    if how=='text': f.write_text('This is a text.\n')
+    if how=='folder': f.mkdir()
+    if how=='other size': cv2.imwrite(str(f), np.zeros((20,30,3), np.uint8))
+    name = root if how=='missing' else root/'frames'/'0003' if how=='other size' else f
+    refused(evaluate(), name)
+    assert nothing_written(tmp_path/'out')
+
+def test_a_broken_frame_after_a_good_video(evaluate, root, tmp_path):
+    (root/'frames'/'0004'/'000003.jpg').write_text('This is a text.\n')
+    refused(evaluate(), root/'frames'/'0004'/'000003.jpg')
+    result = json.loads((tmp_path/'out'/'results.json').read_text())
+    assert [c['name'] for c in result['per_clip']]==['0003'] and not leftovers(tmp_path/'out')
+
+def test_too_many_frames(evaluate, root):
+    shutil.copy(root/'frames'/'0003'/'000001.jpg', root/'frames'/'0003'/'000099.jpg')
+    refused(evaluate(), root/'frames'/'0003', '000099.jpg')
+
+def relabel(root, name, **changes):
+    p = root/'labels'/f'{name}.mat'
+    m = {k:v for k,v in loadmat(p).items() if not k.startswith('__')} | changes
+    savemat(p, {k:v for k,v in m.items() if v is not None})
+    return p
+
+@pytest.mark.parametrize('change', [dict(x=np.ones((3,7))), dict(visibility=np.ones((2,13))), dict(bbox=np.ones((3,3))), dict(bbox=np.zeros((3,4))),
+    dict(nframes=7.), dict(dimensions=[1.,2]), dict(y=None), dict(x=np.zeros((0,13))), dict(x='words')], ids=lambda c: next(iter(c)))
+def test_labels_of_wrong_shapes(evaluate, root, tmp_path, change):
+    label = relabel(root, '0003', **change)
+    refused(evaluate(), label)
+    assert nothing_written(tmp_path/'out')
+
+def test_a_visible_joint_that_is_nowhere(evaluate, root, tmp_path):
+    m = loadmat(root/'labels'/'0003.mat')
+    x,v = m['x'].copy(),m['visibility'].copy()
+    x[1,4],v[1,4] = np.nan,1
+    label = relabel(root, '0003', x=x, visibility=v)
+    refused(evaluate(), label, 'frame 1', 'NaN')
+    assert nothing_written(tmp_path/'out')
+    v[1,4] = 0 # hidden, it may be anywhere
+    relabel(root, '0003', x=x, visibility=v)
+    assert evaluate().code==0
+
+@pytest.mark.parametrize('data', [b'', b'a text\n', None], ids=['empty', 'text', 'truncated'])
+def test_a_label_that_is_none(evaluate, root, tmp_path, data):
+    p = root/'labels'/'0003.mat'
+    p.write_bytes(p.read_bytes()[:300] if data is None else data)
+    refused(evaluate(), p)
+    assert nothing_written(tmp_path/'out')
+
+def test_an_empty_labels_folder(evaluate, root, tmp_path):
+    for p in (root/'labels').iterdir(): p.unlink()
+    refused(evaluate(), root, 'labels')
+    assert nothing_written(tmp_path/'out')
+
+def test_nothing_of_a_split(evaluate, root, ttp, tmp_path):
+    for n in ('0003', '0004'): relabel(root, n, train=1.)
+    refused(evaluate(), root, 'test')
+    for n in ('0001', '0002', '0003', '0004'): relabel(root, n, train=-1.)
+    refused(ttp('train', 'joint', '--data', 'penn', '--root', root, '--out', tmp_path/'run'), root, 'train')
+    relabel(root, '0001', train=1.)
+    refused(ttp('train', 'joint', '--data', 'penn', '--root', root, '--out', tmp_path/'run'), root, 'two videos')
+    assert nothing_written(tmp_path/'run')
+
+def test_mended_labels_are_told(evaluate, root):
+    relabel(root, '0003', bbox=loadmat(root/'labels'/'0003.mat')['bbox'][:-1])
+    r = evaluate()
+    assert r.code==0 and re.search(r'0003.*box', r.out)
+
+
+# --- models that are not there or of something else
+
+def test_no_such_model(evaluate, tmp_path):
+    refused(evaluate(model=tmp_path/'none.safetensors'), tmp_path/'none.safetensors', '--model')
+    assert nothing_written(tmp_path/'out')
+
+def test_a_card_of_another_size(evaluate, model, tmp_path):
+    p = Path(shutil.copy(model, tmp_path/'m.safetensors'))
+    refused(evaluate(model=p), tmp_path/'m.json', 'card')
+    card = read_card(model)
+    card['config']['width'] *= 2
+    p.with_suffix('.json').write_text(json.dumps(card))
+    refused(evaluate(model=p), p, 'size')
+    p.with_suffix('.json').write_text('{')
+    refused(evaluate(model=p), tmp_path/'m.json')
+    assert nothing_written(tmp_path/'out')
+
+def test_truncated_weights(evaluate, model, tmp_path):
+    shutil.copy(model.with_suffix('.json'), tmp_path/'m.json')
+    (tmp_path/'m.safetensors').write_bytes(model.read_bytes()[:5000])
+    refused(evaluate(model=tmp_path/'m.safetensors'), tmp_path/'m.safetensors', 'copy it again')
+    assert nothing_written(tmp_path/'out')
+
+def test_another_skeleton(evaluate, tmp_path):
+    save_model(tiny_model(skeleton=H36M16), tmp_path/'h.safetensors')
+    refused(evaluate(model=tmp_path/'h.safetensors'), tmp_path/'h.safetensors', 'h36m16', 'penn13')
+    assert nothing_written(tmp_path/'out')
+
+@pytest.mark.parametrize('command', ['demo', 'evaluate'])
+def test_the_model_is_looked_at_before_people_are_drawn(ttp, command, tmp_path, monkeypatch):
+    "Drawing takes minutes; a wrong name should not."
+    def never(*a, **k): raise AssertionError('people were drawn first')
+    monkeypatch.setattr(cli, 'drawn_people', never)
+    refused(ttp(command, '--model', tmp_path/'none.safetensors', '--out', tmp_path/'out'), tmp_path/'none.safetensors')
+
+def test_a_baseline_is_evaluated_before_only(evaluate, tmp_path):
+    save_model(tiny_model('baseline'), tmp_path/'b.safetensors')
+    r = evaluate(model=tmp_path/'b.safetensors', mode='all')
+    assert r.code==0 and [x['scenario'] for x in json.loads((tmp_path/'out'/'results.json').read_text())['rows']]==['before']
+
+
+# --- nowhere to write, no such device
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_unwritable_folders(ttp, command, root, model, tmp_path, monkeypatch):
+    def never(*a, **k): raise AssertionError('work was done first')
+    monkeypatch.setattr(cli, 'drawn_people', never); monkeypatch.setattr(cli, 'filed_people', never)
+    (tmp_path/'file').write_text('x')
+    for out in ('/dev/null/x', tmp_path/'file', tmp_path/'file'/'x'):
+        args = {'demo': ['--out', out, '--model', model], 'synth': ['--root', out, '--people', 1, '--test-people', 1],
+                'train': ['joint', '--root', root, '--out', out], 'evaluate': ['--root', root, '--out', out, '--model', model]}[command]
+        assert 'folder' in refused(ttp(command, *args), out, 'cannot be written')
+    assert (tmp_path/'file').read_text()=='x'
+
+def test_checking_a_folder_leaves_nothing(tmp_path):
+    (tmp_path/'has').mkdir(); (tmp_path/'has'/'it.txt').write_text('x')
+    check_folder(tmp_path/'has'); check_folder(tmp_path/'new')
+    assert [p.name for p in (tmp_path/'has').iterdir()]==['it.txt'] and not list((tmp_path/'new').iterdir())
+
+@pytest.mark.parametrize('device', ['warp9', 'cpu:x', '', *([] if torch.cuda.is_available() else ['cuda', 'cuda:1']),
+                                    *([] if torch.backends.mps.is_available() else ['mps'])])
+def test_unknown_devices(ttp, evaluate, root, model, device, tmp_path):
+    refused(evaluate(device=device), '--device', device, 'cpu')
+    refused(ttp('train', 'joint', '--root', root, '--out', tmp_path/'run', '--device', device), '--device', 'cpu')
+    refused(ttp('demo', '--out', tmp_path/'demo', '--model', model, '--device', device), '--device', 'cpu')
+    assert not (tmp_path/'out').exists() and not (tmp_path/'run').exists() and not (tmp_path/'demo').exists()
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_a_gpu_that_is_not_there(evaluate): refused(evaluate(device='cuda:99'), 'cuda:99', 'cpu')
+
+def test_a_folder_in_use(ttp, root, tmp_path, monkeypatch):
+    (tmp_path/'run').mkdir(); (tmp_path/'run'/'state.pt').write_bytes(b'x')
+    refused(ttp('train', 'joint', '--data', 'penn', '--root', root, '--out', tmp_path/'run', '--steps', 1), tmp_path/'run', '--resume')
+    refused(ttp('train', 'joint', '--data', 'penn', '--root', root, '--out', tmp_path/'run', '--steps', 1, '--resume'), tmp_path/'run'/'state.pt')
+    def never(*a, **k): raise AssertionError('people were drawn first')
+    monkeypatch.setattr(cli, 'drawn_people', never)
+    refused(ttp('train', 'joint', '--out', tmp_path/'run'), tmp_path/'run', '--resume')
+    assert [p.name for p in (tmp_path/'run').iterdir()]==['state.pt']
+
+def test_synth_does_not_mix_with_other_videos(ttp, root):
+    shutil.copy(root/'labels'/'0003.mat', root/'labels'/'0999.mat')
+    before = sorted(p.name for p in root.rglob('*'))
+    refused(ttp('synth', '--root', root, '--people', 1, '--test-people', 1), root, 'other videos')
+    assert sorted(p.name for p in root.rglob('*'))==before
+
+def test_an_interrupt_is_a_line(ttp, model, tmp_path, monkeypatch):
+    def stop(*a, **k): raise KeyboardInterrupt
+    monkeypatch.setattr(cli, 'drawn_people', stop)
+    r = ttp('evaluate', '--model', model, '--out', tmp_path/'out')
+    assert r.code==130 and len(messages(r.err))==1 and r.err.startswith('ttp: interrupted')
+
+
+# --- what works
+
+def test_modes(evaluate, tmp_path):
+    for mode,rows in (('before', ['before']), ('online', ['before', 'online']), ('offline', ['before', 'offline']), ('all', ['before', 'online', 'offline'])):
+        r = evaluate(mode=mode, out=tmp_path/mode, seed=3)
+        assert r.code==0 and not messages(r.err)
+        result = json.loads((tmp_path/mode/'results.json').read_text())
+        assert [x['scenario'] for x in result['rows']]==rows and {'rows', 'seed', 'model', 'data'}<=result.keys()
+        assert result['seed']==3 and result['model']=='m.safetensors' and result['data']=='penn' and result['absent']==[]
+        for x in result['rows']: assert f"| {x['scenario']} | 2 | 7 | {x['pck']:.2f} |" in r.out
+        assert sorted(np.load(tmp_path/mode/'predictions'/'0003.npz'))==sorted(f'{s}_{k}' for s in rows for k in ('kp', 'conf'))
+
+def test_drawn_people_are_the_test_people(ttp, model, tmp_path):
+    r = ttp('evaluate', '--mode', 'before', '--clips', 2, '--seed', 1, '--model', model, '--out', tmp_path/'out', '--workers', 1)
+    result = json.loads((tmp_path/'out'/'results.json').read_text())
+    assert r.code==0 and result['data']=='synthetic' and [c['name'] for c in result['per_clip']]==['test_0000', 'test_0001']
+
+def test_long_lists_are_shortened():
+    assert shorten(['a', 'b'])=='a, b' and shorten([])=='' and shorten([str(i) for i in range(12)], 3)=='0, 1, 2 ... and 9 more'
+
+def test_stop_is_an_error():
+    with pytest.raises(TTPError, match='what is wrong'): cli.stop('what is wrong')
+
+def test_from_drawing_to_evaluating(ttp, tmp_path, monkeypatch):
+    "The three commands one after the other, with tiny numbers; the last in a process of its own, as a user starts it."
+    monkeypatch.chdir(tmp_path)
+    def run(*args):
+        r = ttp(*args)
+        assert r.code==0 and not messages(r.err), r.err[-1500:]
+        return r.out
+    run('synth', '--root', 'people', '--people', 2, '--test-people', 1)
+    assert sorted(p.name for p in (tmp_path/'people'/'labels').iterdir())==['0001.mat', '0002.mat', '0003.mat']
+    assert len(list((tmp_path/'people'/'frames'/'0003').iterdir()))==36 and not leftovers(tmp_path)
+    said = run('train', 'joint', '--data', 'synthetic', '--root', 'people', '--steps', 3, '--out', 'run')
+    assert 'run/best.safetensors' in said and not leftovers(tmp_path)
+    card = read_card(tmp_path/'run'/'best.safetensors')
+    assert card['step']==3 and card['command']=='ttp train joint --data synthetic --root people --steps 3 --out run' and card['data']=='synthetic'
+    assert (card['training_people'], card['validation_people'])==(1, 1)
+    assert load_model(tmp_path/'run'/'best.safetensors').cfg.size==(64,64)
+    code = 'import sys; from ttp_nb.cli import main; sys.exit(main())'
+    args = 'evaluate --data synthetic --root people --model run/best.safetensors --out result --mode offline --workers 1'.split()
+    r = subprocess.run([sys.executable, '-c', code, *args], capture_output=True, text=True, env=os.environ | {'OMP_NUM_THREADS': '1'})
+    assert r.returncode==0 and not messages(r.stderr), r.stderr[-1500:]
+    said = r.stdout
+    result = json.loads((tmp_path/'result'/'results.json').read_text())
+    assert [r['scenario'] for r in result['rows']]==['before', 'offline'] and result['rows'][0]['frames']==36 and '| before | 1 | 36 |' in said
+    assert result['data']=='synthetic' and np.isfinite([r['pck'] for r in result['rows']]).all() and not leftovers(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir())==['people', 'result', 'run']
+
+@needs_real
+def test_real_people(ttp, model, tmp_path):
+    "The six videos of Penn Action that are at hand; the other 1062 test videos are named."
+    r = ttp('evaluate', '--data', 'penn', '--root', REAL, '--mode', 'before', '--model', model, '--out', tmp_path, '--workers', 1)
+    assert r.code==0 and not messages(r.err)
+    result = json.loads((tmp_path/'results.json').read_text())
+    names = sorted(p.name for p in (REAL/'frames').iterdir() if p.name.isdecimal())
+    assert names==[c['name'] for c in result['per_clip']] and len(result['absent'])==1068-len(names)
+    assert f"{len(result['absent'])} of 1068 test videos" in r.out
+    (row,) = result['rows']
+    assert row['clips']==len(names) and 0<=row['pck']<=100 and all(0<=v<=100 for v in row['pck_per_joint'].values())
+    for n in names:
+        a = np.load(tmp_path/'predictions'/f'{n}.npz')
+        assert np.isfinite(a['before_kp']).all() and a['before_kp'].shape[1:]==(13,2) and np.isfinite(a['before_conf']).all()
+    assert sum(len(np.load(p)['before_kp']) for p in (tmp_path/'predictions').iterdir())==row['frames']
