@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEMO_EVERY', 'DATA', 'ROOT', 'DEVICE', 'WORKERS', 'MODEL', 'drawn_people', 'filed_people', 'shorten', 'say',
-           'training_clips', 'stop', 'demo', 'compare', 'check_folder', 'synth', 'evaluate', 'train', 'add_command',
-           'make_parser', 'main', 'check_args']
+           'training_clips', 'stop', 'demo', 'compare', 'model_path', 'usable_model', 'check_folder', 'synth',
+           'evaluate', 'train', 'add_command', 'make_parser', 'main', 'check_args']
 
 # %% ../nbs/20_cli.ipynb #d3079272
 import argparse
@@ -35,7 +35,9 @@ def filed_people(
     "Clips of one half of Penn Action; what is left out or mended is counted and named."
     from ttp_nb.clips import penn_clips
     clips, absent = penn_clips(root, split)
-    if absent: say(f'{len(absent)} of {len(absent) + len(clips)} {split} videos have no complete frames: {shorten(absent)}')
+    if absent:
+        n = len(absent) + len(clips)
+        say(f'{len(absent)} of {n} {split} videos have no complete frames: {shorten(absent)}')
     for c in clips:
         if c.notes: say(f"video {c.name}: {'; '.join(c.notes)}")
     return clips, absent
@@ -80,16 +82,16 @@ def demo(
 ):
     "Compares before, online and offline on people never seen, and shows the result."
     from ttp_nb.experiments import before_after_frames, demo_figure, read_predictions
-    from ttp_nb.joint_model import load_model
     from ttp_nb.video import write_mp4
-    if args.clips < 1: stop('--clips: at least one clip is needed.')
+    model = usable_model(args)
     check_folder(args.out)
     clips = drawn_people('test', args.clips, args.seed, every=DEMO_EVERY)
     result = compare(args, clips, ('before', 'online', 'offline'), data='synthetic', people_seed=args.seed)
     out = Path(args.out)
     say('drawing the figure and the video')
-    demo_figure(out / 'demo.png', load_model(args.model), clips, result, out / 'predictions')
-    write_mp4(out / 'before_after.mp4', before_after_frames(clips[0], read_predictions(out / 'predictions', clips[0])), fps=12)
+    demo_figure(out / 'demo.png', model, clips, result, out / 'predictions')
+    first = read_predictions(out / 'predictions', clips[0])
+    write_mp4(out / 'before_after.mp4', before_after_frames(clips[0], first), fps=12)
     say(f'Look at {out}/demo.png and {out}/before_after.mp4; the numbers are in {out}/results.json.\n'
         'Next: `make lab` opens JupyterLab; start with nbs/index.ipynb, which explains how this works.')
 
@@ -104,13 +106,33 @@ def compare(
     **about, # what results.json should say besides
 )->dict: # of `evaluate`
     "Evaluates and prints the table."
-    from ttp_nb.experiments import evaluate, show_table
+    from ttp_nb.experiments import evaluate as run_evaluation
+    from ttp_nb.experiments import show_table
     from ttp_nb.personalization import TTPConfig
     say(f'{len(clips)} clips, {sum(map(len, clips))} frames: {", ".join(scenarios)}')
-    result = evaluate(args.model, clips, args.out, scenarios, TTPConfig(seed=args.seed), args.workers, args.device, **about)
+    cfg = TTPConfig(seed=args.seed)
+    result = run_evaluation(model_path(args), clips, args.out, scenarios, cfg, args.workers, args.device, **about)
     say('\n' + show_table(result['rows']) + '\n')
-    say('PCK@0.2: joints within 0.2 torsos, percent. Gain: over before, mean of the clips, with its 95 % bootstrap interval.\n')
+    say('PCK@0.2: joints within 0.2 torsos, percent.\n'
+        'Gain: over before, mean of the clips, with its 95 % bootstrap interval.\n')
     return result
+
+
+def model_path(
+    args:argparse.Namespace, # model
+)->Path: # the weights to use
+    "The model that was asked for, or the small joint one that comes with the project."
+    from ttp_nb.joint_model import shipped
+    return Path(args.model) if args.model else shipped('small_joint')
+
+
+def usable_model(
+    args:argparse.Namespace, # model
+): # loaded; raises `TTPError` now rather than after people have been drawn
+    "The model, if it can be loaded and finds Penn Action's joints."
+    from ttp_nb.joint_model import load_model
+    from ttp_nb.skeletons import PENN13
+    return load_model(model_path(args), PENN13)
 
 
 def check_folder(
@@ -137,6 +159,7 @@ def evaluate(
     args:argparse.Namespace, # data, root, mode, model, out, seed, clips, device, workers
 ):
     "Evaluates a model on test people of any data."
+    usable_model(args)
     check_folder(args.out)
     if args.data == 'synthetic' and not args.root: clips, absent = drawn_people('test', args.clips, args.seed), []
     else: clips, absent = filed_people(args.root, 'test')
@@ -149,11 +172,12 @@ def train(
     args:argparse.Namespace, # kind, data, root, out, seed, steps, people, resume, device
 ):
     "Trains a baseline or a joint model."
-    from ttp_nb.training import TrainConfig, new_model
+    from ttp_nb.training import TrainConfig, check_free, new_model
     from ttp_nb.training import train as run_training
     cfg = TrainConfig(seed=args.seed, **({'steps': args.steps} if args.steps else {}))
     out = args.out or f'output/{args.kind}'
     check_folder(out)
+    check_free(out, args.resume)
     clips, valid = training_clips(args)
     data = {'data': args.data, 'training_people': len(clips), 'validation_people': len(valid)}
     run = run_training(new_model(args.kind, seed=args.seed), clips, valid, out, cfg, args.resume, args.device,
@@ -173,7 +197,8 @@ def add_command(
     for name, (default, text, *choices) in options.items():
         kind = {'type': type(default)} if default is not None else {}
         shown = '' if default in (None, '') else ' (default: %(default)s)'
-        p.add_argument('--' + name.replace('_', '-'), default=default, help=text + shown, choices=choices[0] if choices else None, **kind)
+        p.add_argument('--' + name.replace('_', '-'), default=default, help=text + shown,
+                       choices=choices[0] if choices else None, **kind)
     p.set_defaults(run=run)
     return p
 
@@ -182,8 +207,7 @@ DATA = ('synthetic', 'which data', ('synthetic', 'penn'))
 ROOT = (None, "the data's folder, with frames/ and labels/; without it synthetic people are drawn")
 DEVICE = ('cpu', 'cpu, cuda or mps')
 WORKERS = (os.cpu_count() or 1, 'clips personalised at the same time, one a core')
-MODEL = (str(Path(__file__).resolve().parent.parent / 'models' / 'small_joint.safetensors') if '__file__' in globals() else '',
-         'weights with their card beside them')
+MODEL = (None, 'weights (.safetensors) with their card beside them; without it models/small_joint')
 
 
 def make_parser()->argparse.ArgumentParser: # of the whole command
@@ -194,15 +218,18 @@ def make_parser()->argparse.ArgumentParser: # of the whole command
     add_command(commands, demo, 'ttp demo --clips 100 --seed 1 --out output/demo', clips=(60, 'how many people'),
                 seed=(0, 'other seeds, other people'), out=('output/demo', 'folder for the results'),
                 model=MODEL, device=DEVICE, workers=WORKERS)
-    add_command(commands, synth, 'ttp synth --root data/synthetic --people 600', root=('data/synthetic', 'folder to fill'),
-                people=(600, 'training people'), test_people=(60, 'test people'), seed=(0, 'other seeds, other people'))
+    add_command(commands, synth, 'ttp synth --root data/synthetic --people 600',
+                root=('data/synthetic', 'folder to fill'), people=(600, 'training people'), test_people=(60, 'test people'),
+                seed=(0, 'other seeds, other people'))
     t = add_command(commands, train, 'ttp train joint --out output/joint', data=DATA, root=ROOT,
                     out=(None, 'folder of the run (default: output/KIND)'), seed=(0, 'of first weights and all draws'),
-                    steps=(0, 'gradient steps; 0: the usual number'), people=(600, 'synthetic people to train on'), device=DEVICE)
+                    steps=(0, 'gradient steps; 0: the usual number'),
+                    people=(600, 'synthetic people to train on'), device=DEVICE)
     t.add_argument('kind', choices=('baseline', 'joint'), help='the supervised baseline or the joint model')
     t.add_argument('--resume', action='store_true', help='go on where the run in --out was stopped')
-    add_command(commands, evaluate, 'ttp evaluate --data penn --root data/Penn_Action --mode offline', data=DATA, root=ROOT,
-                mode=('all', 'which scenario, beside before', ('all', 'before', 'online', 'offline')), model=MODEL,
+    add_command(commands, evaluate, 'ttp evaluate --data penn --root data/Penn_Action --mode offline',
+                data=DATA, root=ROOT, model=MODEL,
+                mode=('all', 'which scenario, beside before', ('all', 'before', 'online', 'offline')),
                 out=('output/evaluate', 'folder for the results'), seed=(0, "of the draws, and of drawn people"),
                 clips=(60, 'people, where they are drawn'), device=DEVICE, workers=WORKERS)
     return parser
@@ -227,7 +254,11 @@ def check_args(
     args:argparse.Namespace, # parsed
 ):
     "Raises `TTPError` for combinations and devices that cannot work."
-    if getattr(args, 'data', '') == 'penn' and not args.root: stop('--data penn needs --root, the folder with frames/ and labels/.')
+    if getattr(args, 'data', '') == 'penn' and not args.root:
+        stop('--data penn needs --root, the folder with frames/ and labels/.')
+    least = {'seed': 0, 'steps': 0, 'clips': 1, 'people': 1, 'test_people': 0, 'workers': 1}
+    for name, n in least.items():
+        if (given := getattr(args, name, n)) < n: stop(f"--{name.replace('_', '-')} {given}: must be at least {n}.")
     device = getattr(args, 'device', 'cpu')
     if device == 'cpu': return
     import torch

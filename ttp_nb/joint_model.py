@@ -180,7 +180,8 @@ def atomic_path(
         yield tmp
         os.replace(tmp, path)
     except OSError as e:
-        raise TTPError(f"{path} cannot be written ({e.strerror or e}): choose another output folder or make room.") from e
+        why = e.strerror or e
+        raise TTPError(f"{path} cannot be written ({why}): choose another output folder or make room.") from e
     finally:
         with suppress(OSError): tmp.unlink()
 
@@ -193,9 +194,10 @@ def save_model(
     "Writes weights and card; raises `TTPError` where the folder cannot be written."
     from safetensors.torch import save
     path = Path(path)
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith('perceptual.features')}
+    state = {k: v.cpu().contiguous() for k, v in model.state_dict().items() if not k.startswith('perceptual.features')}
     kind = 'joint' if isinstance(model, JointModel) else 'baseline'
-    card = {'kind': kind, 'config': asdict(model.cfg), 'parameters': count_parameters(model), 'torch': torch.__version__, **card}
+    card = {'kind': kind, 'config': asdict(model.cfg), 'parameters': count_parameters(model),
+            'torch': torch.__version__, **card}
     text = json.dumps(card, indent=2) + '\n'
     with atomic_path(path) as tmp: tmp.write_bytes(save(state))
     with atomic_path(path.with_suffix('.json')) as tmp: tmp.write_text(text, encoding='utf-8')
@@ -206,7 +208,8 @@ def read_card(
 )->dict: # the card beside it
     "The card of saved weights; raises `TTPError` where it is missing or no card."
     card = Path(path).with_suffix('.json')
-    if not Path(path).is_file(): raise TTPError(f"{path}: no such file. Train a model (`ttp train joint`) or give --model.")
+    if not Path(path).is_file():
+        raise TTPError(f"{path}: no such file. Train a model (`ttp train joint`) or give --model.")
     try: found = json.loads(card.read_text(encoding='utf-8'))
     except OSError: raise TTPError(f"{card} is missing or cannot be read: keep the card beside its weights.") from None
     except ValueError as e: raise TTPError(f"{card} is no json ({e}): copy it again.") from e
@@ -221,7 +224,8 @@ def read_config(
     "A configuration from its json form; raises `TTPError` for entries that do not exist."
     entries = {k: tuple(v) if isinstance(v, list) else v for k, v in entries.items()}
     try: return ModelConfig(**{**entries, 'skeleton': Skeleton(**entries['skeleton'])})
-    except (TypeError, KeyError) as e: raise TTPError(f"This is no configuration of a model ({e}): was it made by another version?") from e
+    except (TypeError, KeyError) as e:
+        raise TTPError(f"This is no configuration of a model ({e}): was it made by another version?") from e
 
 # %% ../nbs/12_joint_model.ipynb #f26083dd
 def load_model(
@@ -236,9 +240,11 @@ def load_model(
     model = build(card, path)
     joints = model.cfg.skeleton
     if skeleton is not None and joints.joints != skeleton.joints:
-        raise TTPError(f"{path} finds the joints of {joints.name}, the data has those of {skeleton.name}: choose another model.")
+        raise TTPError(f"{path} finds the joints of {joints.name}, the data has those of {skeleton.name}: "
+                       "choose another model.")
     try: state = load_file(path)
-    except (SafetensorError, OSError) as e: raise TTPError(f"{path} cannot be read ({e}): copy it again or train anew.") from e
+    except (SafetensorError, OSError) as e:
+        raise TTPError(f"{path} cannot be read ({e}): copy it again or train anew.") from e
     check_state(model, state, path)
     model.load_state_dict(state, strict=False)
     return model.to(device).eval()

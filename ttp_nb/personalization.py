@@ -88,7 +88,7 @@ def begin(
 )->tuple: # a copy ready to adapt, its optimiser
     "A copy with everything frozen that should be, and a fresh Adam."
     if not isinstance(model, JointModel):
-        raise TTPError("Only a joint model can be personalised: a baseline has nothing to learn from unlabelled frames.")
+        raise TTPError("Only a joint model can be personalised: a baseline cannot learn from unlabelled frames.")
     model = copy.deepcopy(model)
     return model, torch.optim.Adam(freeze(model), cfg.lr)
 

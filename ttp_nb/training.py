@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TrainConfig', 'learning_rate', 'train_step', 'pair_losses', 'validate', 'PairStream', 'Run', 'read_state',
-           'log_entries', 'train', 'fingerprint', 'begin', 'new_model']
+           'log_entries', 'train', 'fingerprint', 'check_free', 'begin', 'new_model']
 
 # %% ../nbs/13_training.ipynb #92f09bd7
 import io
@@ -71,10 +71,11 @@ def pair_losses(
     pairs, # labelled `Pairs`
 )->dict: # 'supervised' and, for a joint model, 'self_supervised'
     "The terms of the training loss."
-    if not isinstance(model, JointModel): return {'supervised': heatmap_loss(model(pairs.target), pairs.heatmaps, pairs.weight)}
+    supervised = lambda hm: heatmap_loss(hm, pairs.heatmaps, pairs.weight)
+    if not isinstance(model, JointModel): return {'supervised': supervised(model(pairs.target))}
     hm, maps, _ = model.pose(pairs.target)
     out = model.reconstruct(maps, pairs.reference)
-    return {'supervised': heatmap_loss(hm, pairs.heatmaps, pairs.weight), 'self_supervised': model.perceptual(out, pairs.target)}
+    return {'supervised': supervised(hm), 'self_supervised': model.perceptual(out, pairs.target)}
 
 # %% ../nbs/13_training.ipynb #e59eca5b
 def validate(
@@ -229,7 +230,9 @@ def train(
         losses = train_step(model, run.opt, pairs.to(device), cfg, run.step)
         run.step += 1; bar.update()
         if run.step % 50 == 0: run.note(lr=learning_rate(run.step - 1, cfg), **losses)
-        if run.step % cfg.every == 0 or run.step == cfg.steps: run.checkpoint(valid); bar.set_postfix(best=f'{run.best:.1f}')
+        if run.step % cfg.every == 0 or run.step == cfg.steps:
+            run.checkpoint(valid)
+            bar.set_postfix(best=f'{run.best:.1f}')
     bar.close()
     run.save_weights('last')
     return run
@@ -243,8 +246,18 @@ def fingerprint(
     for what, some in (('training', clips), ('validation', valid)):
         if not some or any(c.joints is None for c in some):
             raise TTPError(f"The {what} clips: at least one is needed, and all need joints.")
-        if not any(c.vis.any() for c in some): raise TTPError(f"The {what} clips show no visible joint: check their labels.")
+        if not any(c.vis.any() for c in some):
+            raise TTPError(f"The {what} clips show no visible joint: check their labels.")
     return zlib.crc32(json.dumps([[(c.name, len(c)) for c in some] for some in (clips, valid)]).encode())
+
+
+def check_free(
+    out, # folder of a run
+    resume:bool, # whether an earlier run may be continued
+):
+    "Raises `TTPError` for a folder that holds a run nobody asked to continue."
+    if (Path(out) / 'state.pt').exists() and not resume:
+        raise TTPError(f"{out} already holds a run: add --resume to continue it, or choose another --out.")
 
 
 def begin(
@@ -253,9 +266,8 @@ def begin(
 ):
     "Restores a run, or makes sure that its folder is free and writable."
     for left in run.out.glob('.*.part'): left.unlink()   # of a process that was killed while writing
-    if (run.out / 'state.pt').exists():
-        if not resume: raise TTPError(f"{run.out} already holds a run: add --resume to continue it, or choose another --out.")
-        return run.restore()
+    check_free(run.out, resume)
+    if (run.out / 'state.pt').exists(): return run.restore()
     with atomic_path(run.out / 'log.jsonl') as tmp: tmp.write_text('')
 
 # %% ../nbs/13_training.ipynb #b30075e1
