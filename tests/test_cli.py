@@ -1,5 +1,6 @@
 """The `ttp` command: help at once, what can be mended in one line, and the whole way from drawing to evaluating."""
 import json, os, re, shutil, subprocess, sys
+from importlib.metadata import entry_points
 from pathlib import Path
 import cv2, numpy as np, pytest, torch
 from scipy.io import loadmat, savemat
@@ -58,7 +59,8 @@ def root(tmp_path):
 def evaluate(ttp, root, model, tmp_path):
     "`ttp evaluate` of these videos, in this process."
     def run(*args, **options):
-        o = {'data': 'penn', 'root': root, 'model': model, 'out': tmp_path/'out', 'mode': 'before', 'workers': 1} | options
+        o = {'data': 'penn', 'root': root, 'model': model, 'out': tmp_path/'out', 'mode': 'before',
+             'workers': 1} | options
         return ttp('evaluate', *[x for k,v in o.items() if v is not None for x in (f'--{k}', v)], *args)
     return run
 
@@ -67,7 +69,9 @@ def nothing_written(folder): return not folder.exists() or not [p for p in folde
 
 # --- help
 
-def fresh(code): return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=os.environ | {'COLUMNS': '100'})
+def fresh(code):
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True,
+                          env=os.environ | {'COLUMNS': '100'})
 
 def test_help_needs_no_torch():
     "In one fresh process, the module's import included."
@@ -77,7 +81,8 @@ from ttp_nb.cli import main
 for args in [['--help'], *[[c, '--help'] for c in {COMMANDS}], ['nonsense'], []]:
     try: main(args)
     except SystemExit as e: print('exit', e.code, file=sys.stderr)
-print('loaded', [m for m in ('torch', 'torchvision', 'numpy', 'cv2', 'matplotlib', 'scipy', 'av') if m in sys.modules], file=sys.stderr)'''
+print('loaded', [m for m in ('torch', 'torchvision', 'numpy', 'cv2', 'matplotlib', 'scipy', 'av') if m in sys.modules],
+      file=sys.stderr)'''
     r = fresh(code)
     assert [line for line in r.stderr.splitlines() if line.startswith('exit')]==['exit 0']*5+['exit 2']*2, r.stderr
     assert r.stderr.endswith('loaded []\n') and all(f'ttp {c}' in r.stdout for c in COMMANDS)
@@ -90,28 +95,32 @@ def test_each_help_explains_and_its_example_parses(ttp, command, monkeypatch):
     example = re.search(r'example:\s+ttp (.*)', r.out)[1].split()
     args = make_parser().parse_args(example)
     assert args.run is getattr(cli, command) and example[0]==command
-    for option in re.findall(r'^  (--[a-z-]+)', r.out, re.M): assert len(re.search(rf'{option}\b.*?(\n  -|\Z)', r.out, re.S)[0])>len(option)+10, f'{option} is not explained'
+    for option in re.findall(r'^  (--[a-z-]+)', r.out, re.M):
+        assert len(re.search(rf'{option}\b.*?(\n  -|\Z)', r.out, re.S)[0])>len(option)+10, f'{option} is not explained'
 
 def test_the_general_help_names_each_command(ttp):
     r = ttp('--help')
     assert r.code==0 and all(re.search(rf'^    {c}\s+\w', r.out, re.M) for c in COMMANDS)
 
-@pytest.mark.parametrize('args', [[], ['nonsense'], ['train'], ['train', 'other'], ['evaluate', '--mode', 'sideways'], ['evaluate', '--data', 'coco'],
+@pytest.mark.parametrize('args', [[], ['nonsense'], ['train'], ['train', 'other'], ['evaluate', '--mode', 'sideways'],
+                                  ['evaluate', '--data', 'coco'],
     ['demo', '--clips', 'many'], ['demo', '--colour', 'red'], ['evaluate', '--seed', '1.5']], ids=' '.join)
 def test_wrong_usage(ttp, args):
     r = ttp(*args)
     assert r.code==2 and r.err.startswith('usage:') and 'error:' in r.err and 'Traceback' not in r.err
 
 def test_the_command_is_installed_as_a_script():
-    r = fresh("from importlib.metadata import entry_points\n(e,) = [e for e in entry_points(group='console_scripts') if e.name=='ttp']\nprint(e.value)")
-    if 'not enough values' in r.stderr: pytest.skip('the package is not installed, only importable')
-    assert r.stdout=='ttp_nb.cli:main\n'
+    found = [e.value for e in entry_points(group='console_scripts') if e.name=='ttp']
+    if not found: pytest.skip('the package is not installed, only importable')
+    assert set(found)=={'ttp_nb.cli:main'}
 
 
 # --- numbers that make no sense
 
-@pytest.mark.parametrize('args', ['demo --clips 0', 'demo --clips -1', 'demo --clips 2 --seed -1', 'evaluate --clips 0', 'evaluate --clips 1 --seed -1',
-    'synth --people -1', 'synth --people 0 --test-people 0', 'synth --test-people -2', 'synth --seed -1 --people 1', 'train joint --people 0',
+@pytest.mark.parametrize('args', [
+    'demo --clips 0', 'demo --clips -1', 'demo --clips 2 --seed -1', 'evaluate --clips 0',
+    'evaluate --clips 1 --seed -1', 'synth --people -1', 'synth --people 0 --test-people 0', 'synth --test-people -2',
+    'synth --seed -1 --people 1', 'train joint --people 0',
     'train joint --people -3', 'train joint --steps -5', 'train joint --people 1 --seed -1'])
 def test_numbers_that_make_no_sense(ttp, args, tmp_path, model, monkeypatch):
     def never(*a, **k): raise AssertionError('people were drawn first')
@@ -134,7 +143,8 @@ def test_missing_roots(ttp, command, model, tmp_path):
     for r in ('none', 'file', 'empty', 'labels_only'):
         for data in ('penn', 'synthetic'):
             args = ['joint'] if command=='train' else ['--model', model]
-            refused(ttp(command, *args, '--data', data, '--root', tmp_path/r, '--out', tmp_path/'out'), tmp_path/r, 'labels/0001.mat')
+            refused(ttp(command, *args, '--data', data, '--root', tmp_path/r, '--out', tmp_path/'out'), tmp_path/r,
+                    'labels/0001.mat')
     assert nothing_written(tmp_path/'out')
 
 def test_labels_without_frames(evaluate, root, tmp_path, ttp):
@@ -148,7 +158,8 @@ def test_a_video_without_some_frames_is_named_and_left_out(evaluate, root, tmp_p
     r = evaluate()
     assert r.code==0 and not messages(r.err) and '1 of 2 test videos' in r.out and '0003' in r.out
     result = json.loads((tmp_path/'out'/'results.json').read_text())
-    assert result['absent']==['0003'] and [c['name'] for c in result['per_clip']]==['0004'] and result['rows'][0]['clips']==1
+    assert result['absent']==['0003'] and [c['name'] for c in result['per_clip']]==['0004']
+    assert result['rows'][0]['clips']==1
 
 @pytest.mark.parametrize('how', ['missing', 'truncated', 'empty', 'text', 'folder', 'other size'])
 @pytest.mark.parametrize('frame', [1, 3])
@@ -176,14 +187,17 @@ def test_too_many_frames(evaluate, root):
     shutil.copy(root/'frames'/'0003'/'000001.jpg', root/'frames'/'0003'/'000099.jpg')
     refused(evaluate(), root/'frames'/'0003', '000099.jpg')
 
+def next_key(change): return next(iter(change))
+
 def relabel(root, name, **changes):
     p = root/'labels'/f'{name}.mat'
     m = {k:v for k,v in loadmat(p).items() if not k.startswith('__')} | changes
     savemat(p, {k:v for k,v in m.items() if v is not None})
     return p
 
-@pytest.mark.parametrize('change', [dict(x=np.ones((3,7))), dict(visibility=np.ones((2,13))), dict(bbox=np.ones((3,3))), dict(bbox=np.zeros((3,4))),
-    dict(nframes=7.), dict(dimensions=[1.,2]), dict(y=None), dict(x=np.zeros((0,13))), dict(x='words')], ids=lambda c: next(iter(c)))
+@pytest.mark.parametrize('change', [
+    dict(x=np.ones((3,7))), dict(visibility=np.ones((2,13))), dict(bbox=np.ones((3,3))), dict(bbox=np.zeros((3,4))),
+    dict(nframes=7.), dict(dimensions=[1.,2]), dict(y=None), dict(x=np.zeros((0,13))), dict(x='words')], ids=next_key)
 def test_labels_of_wrong_shapes(evaluate, root, tmp_path, change):
     label = relabel(root, '0003', **change)
     refused(evaluate(), label)
@@ -265,7 +279,8 @@ def test_the_model_is_looked_at_before_people_are_drawn(ttp, command, tmp_path, 
 def test_a_baseline_is_evaluated_before_only(evaluate, tmp_path):
     save_model(tiny_model('baseline'), tmp_path/'b.safetensors')
     r = evaluate(model=tmp_path/'b.safetensors', mode='all')
-    assert r.code==0 and [x['scenario'] for x in json.loads((tmp_path/'out'/'results.json').read_text())['rows']]==['before']
+    assert r.code==0
+    assert [x['scenario'] for x in json.loads((tmp_path/'out'/'results.json').read_text())['rows']]==['before']
 
 
 # --- nowhere to write, no such device
@@ -277,7 +292,8 @@ def test_unwritable_folders(ttp, command, root, model, tmp_path, monkeypatch):
     (tmp_path/'file').write_text('x')
     for out in ('/dev/null/x', tmp_path/'file', tmp_path/'file'/'x'):
         args = {'demo': ['--out', out, '--model', model], 'synth': ['--root', out, '--people', 1, '--test-people', 1],
-                'train': ['joint', '--root', root, '--out', out], 'evaluate': ['--root', root, '--out', out, '--model', model]}[command]
+                'train': ['joint', '--root', root, '--out', out],
+                'evaluate': ['--root', root, '--out', out, '--model', model]}[command]
         assert 'folder' in refused(ttp(command, *args), out, 'cannot be written')
     assert (tmp_path/'file').read_text()=='x'
 
@@ -299,8 +315,10 @@ def test_a_gpu_that_is_not_there(evaluate): refused(evaluate(device='cuda:99'), 
 
 def test_a_folder_in_use(ttp, root, tmp_path, monkeypatch):
     (tmp_path/'run').mkdir(); (tmp_path/'run'/'state.pt').write_bytes(b'x')
-    refused(ttp('train', 'joint', '--data', 'penn', '--root', root, '--out', tmp_path/'run', '--steps', 1), tmp_path/'run', '--resume')
-    refused(ttp('train', 'joint', '--data', 'penn', '--root', root, '--out', tmp_path/'run', '--steps', 1, '--resume'), tmp_path/'run'/'state.pt')
+    refused(ttp('train', 'joint', '--data', 'penn', '--root', root, '--out', tmp_path/'run', '--steps', 1),
+            tmp_path/'run', '--resume')
+    refused(ttp('train', 'joint', '--data', 'penn', '--root', root, '--out', tmp_path/'run', '--steps', 1, '--resume'),
+            tmp_path/'run'/'state.pt')
     def never(*a, **k): raise AssertionError('people were drawn first')
     monkeypatch.setattr(cli, 'drawn_people', never)
     refused(ttp('train', 'joint', '--out', tmp_path/'run'), tmp_path/'run', '--resume')
@@ -322,22 +340,28 @@ def test_an_interrupt_is_a_line(ttp, model, tmp_path, monkeypatch):
 # --- what works
 
 def test_modes(evaluate, tmp_path):
-    for mode,rows in (('before', ['before']), ('online', ['before', 'online']), ('offline', ['before', 'offline']), ('all', ['before', 'online', 'offline'])):
+    for mode,rows in (('before', ['before']), ('online', ['before', 'online']), ('offline', ['before', 'offline']),
+                      ('all', ['before', 'online', 'offline'])):
         r = evaluate(mode=mode, out=tmp_path/mode, seed=3)
         assert r.code==0 and not messages(r.err)
         result = json.loads((tmp_path/mode/'results.json').read_text())
         assert [x['scenario'] for x in result['rows']]==rows and {'rows', 'seed', 'model', 'data'}<=result.keys()
-        assert result['seed']==3 and result['model']=='m.safetensors' and result['data']=='penn' and result['absent']==[]
+        assert result['seed']==3 and result['model']=='m.safetensors' and result['data']=='penn'
+        assert result['absent']==[]
         for x in result['rows']: assert f"| {x['scenario']} | 2 | 7 | {x['pck']:.2f} |" in r.out
-        assert sorted(np.load(tmp_path/mode/'predictions'/'0003.npz'))==sorted(f'{s}_{k}' for s in rows for k in ('kp', 'conf'))
+        saved = np.load(tmp_path/mode/'predictions'/'0003.npz')
+        assert set(saved)=={f'{s}_{k}' for s in rows for k in ('kp', 'conf')}
 
 def test_drawn_people_are_the_test_people(ttp, model, tmp_path):
-    r = ttp('evaluate', '--mode', 'before', '--clips', 2, '--seed', 1, '--model', model, '--out', tmp_path/'out', '--workers', 1)
+    r = ttp('evaluate', '--mode', 'before', '--clips', 2, '--seed', 1, '--model', model, '--out', tmp_path/'out',
+            '--workers', 1)
     result = json.loads((tmp_path/'out'/'results.json').read_text())
-    assert r.code==0 and result['data']=='synthetic' and [c['name'] for c in result['per_clip']]==['test_0000', 'test_0001']
+    assert r.code==0 and result['data']=='synthetic'
+    assert [c['name'] for c in result['per_clip']]==['test_0000', 'test_0001']
 
 def test_long_lists_are_shortened():
-    assert shorten(['a', 'b'])=='a, b' and shorten([])=='' and shorten([str(i) for i in range(12)], 3)=='0, 1, 2 ... and 9 more'
+    assert shorten(['a', 'b'])=='a, b' and shorten([])==''
+    assert shorten([str(i) for i in range(12)], 3)=='0, 1, 2 ... and 9 more'
 
 def test_stop_is_an_error():
     with pytest.raises(TTPError, match='what is wrong'): cli.stop('what is wrong')
@@ -355,23 +379,28 @@ def test_from_drawing_to_evaluating(ttp, tmp_path, monkeypatch):
     said = run('train', 'joint', '--data', 'synthetic', '--root', 'people', '--steps', 3, '--out', 'run')
     assert 'run/best.safetensors' in said and not leftovers(tmp_path)
     card = read_card(tmp_path/'run'/'best.safetensors')
-    assert card['step']==3 and card['command']=='ttp train joint --data synthetic --root people --steps 3 --out run' and card['data']=='synthetic'
+    assert card['step']==3 and card['command']=='ttp train joint --data synthetic --root people --steps 3 --out run'
+    assert card['data']=='synthetic'
     assert (card['training_people'], card['validation_people'])==(1, 1)
     assert load_model(tmp_path/'run'/'best.safetensors').cfg.size==(64,64)
     code = 'import sys; from ttp_nb.cli import main; sys.exit(main())'
-    args = 'evaluate --data synthetic --root people --model run/best.safetensors --out result --mode offline --workers 1'.split()
-    r = subprocess.run([sys.executable, '-c', code, *args], capture_output=True, text=True, env=os.environ | {'OMP_NUM_THREADS': '1'})
+    args = 'evaluate --data synthetic --root people --model run/best.safetensors --out result --mode offline'
+    r = subprocess.run([sys.executable, '-c', code, *args.split(), '--workers', '1'], capture_output=True, text=True,
+                       env=os.environ | {'OMP_NUM_THREADS': '1'})
     assert r.returncode==0 and not messages(r.stderr), r.stderr[-1500:]
     said = r.stdout
     result = json.loads((tmp_path/'result'/'results.json').read_text())
-    assert [r['scenario'] for r in result['rows']]==['before', 'offline'] and result['rows'][0]['frames']==36 and '| before | 1 | 36 |' in said
-    assert result['data']=='synthetic' and np.isfinite([r['pck'] for r in result['rows']]).all() and not leftovers(tmp_path)
+    assert [r['scenario'] for r in result['rows']]==['before', 'offline'] and result['rows'][0]['frames']==36
+    assert '| before | 1 | 36 |' in said
+    assert result['data']=='synthetic' and np.isfinite([r['pck'] for r in result['rows']]).all()
+    assert not leftovers(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir())==['people', 'result', 'run']
 
 @needs_real
 def test_real_people(ttp, model, tmp_path):
     "The six videos of Penn Action that are at hand; the other 1062 test videos are named."
-    r = ttp('evaluate', '--data', 'penn', '--root', REAL, '--mode', 'before', '--model', model, '--out', tmp_path, '--workers', 1)
+    r = ttp('evaluate', '--data', 'penn', '--root', REAL, '--mode', 'before', '--model', model, '--out', tmp_path,
+            '--workers', 1)
     assert r.code==0 and not messages(r.err)
     result = json.loads((tmp_path/'results.json').read_text())
     names = sorted(p.name for p in (REAL/'frames').iterdir() if p.name.isdecimal())
@@ -381,5 +410,6 @@ def test_real_people(ttp, model, tmp_path):
     assert row['clips']==len(names) and 0<=row['pck']<=100 and all(0<=v<=100 for v in row['pck_per_joint'].values())
     for n in names:
         a = np.load(tmp_path/'predictions'/f'{n}.npz')
-        assert np.isfinite(a['before_kp']).all() and a['before_kp'].shape[1:]==(13,2) and np.isfinite(a['before_conf']).all()
+        assert np.isfinite(a['before_kp']).all() and a['before_kp'].shape[1:]==(13,2)
+        assert np.isfinite(a['before_conf']).all()
     assert sum(len(np.load(p)['before_kp']) for p in (tmp_path/'predictions').iterdir())==row['frames']

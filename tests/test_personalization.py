@@ -32,7 +32,8 @@ def same(a, b, model=True):
 
 def frozen_names(m):
     norms = {n for n,x in m.named_modules() if isinstance(x, (torch.nn.BatchNorm2d, torch.nn.LayerNorm))}
-    return {k for k in weights(m) if k.rpartition('.')[0] in norms or k.split('.')[0] in ('affinity', 'joints') or k=='head.bias'}
+    return {k for k in weights(m) if k.rpartition('.')[0] in norms or k.split('.')[0] in ('affinity', 'joints')
+            or k=='head.bias'}
 
 @both
 @pytest.mark.parametrize('shared', [False, True])
@@ -78,7 +79,8 @@ def test_each_adam_is_fresh(model):
     (m,a),(n,b) = begin(model, FAST),begin(model, FAST)
     p = offline_pairs(person(0), 0, 0, 3, (32,32))
     adapt_step(m, a, p)
-    assert m is not n and a.state and not b.state and not same_weights(weights(m), weights(n)) and same_weights(weights(n), weights(model))
+    assert m is not n and a.state and not b.state and not same_weights(weights(m), weights(n))
+    assert same_weights(weights(n), weights(model))
     assert a.param_groups[0]['lr']==FAST.lr and a.param_groups[0]['weight_decay']==0
 
 def test_a_step_is_adam_on_the_self_supervised_loss(model):
@@ -102,7 +104,8 @@ def test_labels_are_never_looked_at(run, model):
     c = person(1)
     r,g = run(model, c, FAST),np.random.default_rng(0)
     wrong = replace(c, joints=g.uniform(0, 200, c.joints.shape), vis=g.random(c.vis.shape)>.5)
-    for other in (no_joints(c), wrong, replace(c, action='', torso=np.full(len(c), np.nan))): assert same(run(model, other, FAST), r)
+    for other in (no_joints(c), wrong, replace(c, action='', torso=np.full(len(c), np.nan))):
+        assert same(run(model, other, FAST), r)
 
 @both
 def test_the_seed_decides_and_the_global_state_does_not(run, model):
@@ -169,7 +172,8 @@ def test_offline_steps(model, epochs, steps):
 
 def test_no_steps_is_before(model):
     c,before = person(0),predict(model, person(0))
-    for r in (online(model, c, replace(FAST, per_frame=0)), offline(model, c, replace(FAST, epochs=0)), online(model, c, replace(FAST, lr=0.)),
+    for r in (online(model, c, replace(FAST, per_frame=0)), offline(model, c, replace(FAST, epochs=0)),
+              online(model, c, replace(FAST, lr=0.)),
               offline(model, c, replace(FAST, lr=0.))):
         assert r.kp==pytest.approx(before[0], abs=1e-3) and r.conf==pytest.approx(before[1], abs=1e-5)
 
@@ -185,7 +189,8 @@ def test_the_watcher_sees_every_step(run, model):
         seen.append((done, weights(m)))
         assert not m.training
     r = run(model, person(0), FAST, watch=watch)
-    assert [d for d,_ in seen]==list(range(6)) and same_weights(seen[0][1], weights(model)) and same_weights(seen[-1][1], weights(r.model))
+    assert [d for d,_ in seen]==list(range(6)) and same_weights(seen[0][1], weights(model))
+    assert same_weights(seen[-1][1], weights(r.model))
     for (_,a),(_,b) in zip(seen, seen[1:]): assert not same_weights(a, b)
     assert same(r, run(model, person(0), FAST)), 'being watched changed something'
 
@@ -225,7 +230,8 @@ def test_a_frame_that_cannot_be_read_says_which(run, model):
         def __getitem__(self, i):
             if i==3: raise TTPError('walk/000004.jpg: cannot be read.')
             return super().__getitem__(i)
-    with pytest.raises(TTPError, match='000004.jpg'): run(model, replace(person(0), frames=Broken(person(0).frames)), FAST)
+    with pytest.raises(TTPError, match='000004.jpg'):
+        run(model, replace(person(0), frames=Broken(person(0).frames)), FAST)
 
 @both
 def test_under_no_grad_it_still_learns(run, model):

@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest, torch
 from safetensors.torch import load_file
-from tiny import (RECIPE, TINY, global_state, leftovers, no_joints, noise_clip, people, same_weights, tiny_model, weights)
+from tiny import (RECIPE, TINY, global_state, leftovers, no_joints, noise_clip, people, same_weights, tiny_model,
+                  weights)
 from ttp_nb import training
 from ttp_nb.joint_model import load_model, predict, read_card
 from ttp_nb.pairs import training_pairs
@@ -30,24 +31,26 @@ def undisturbed(tmp_path_factory):
         return done[kind]
     return get
 
-def listing(folder): return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob('*')) if p.is_file()}
+def listing(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob('*')) if p.is_file()}
 
 def assert_same_run(a, b):
     for f in ('last', 'best'):
-        assert same_weights(load_file(a/f'{f}.safetensors'), load_file(b/f'{f}.safetensors')), f'{f}.safetensors differs'
-        assert (a/f'{f}.safetensors').read_bytes()==(b/f'{f}.safetensors').read_bytes()
+        files = [x/f'{f}.safetensors' for x in (a, b)]
+        assert same_weights(*map(load_file, files)) and files[0].read_bytes()==files[1].read_bytes(), f'{f} differs'
         assert json.loads((a/f'{f}.json').read_text())==json.loads((b/f'{f}.json').read_text())
     assert (a/'log.jsonl').read_text()==(b/'log.jsonl').read_text(), 'the logs differ'
     states = [torch.load(x/'state.pt', weights_only=True) for x in (a, b)]
     assert states[0]['step']==states[1]['step'] and states[0]['best']==states[1]['best']
     assert same_weights(states[0]['model'], states[1]['model'])
-    for p,q in zip(states[0]['opt']['state'].values(), states[1]['opt']['state'].values(), strict=True): assert same_weights(p, q)
+    for p,q in zip(states[0]['opt']['state'].values(), states[1]['opt']['state'].values(), strict=True):
+        assert same_weights(p, q)
 
 
 # --- killed
 
 def child(out, kind, kill, resume):
-    "Trains, says every step, and dies at the n-th file: half of it written, whole but unnamed, or just after it got its name."
+    "Trains, says every step, and dies at the n-th file: half of it written, whole but unnamed, or just after."
     real,done,step = os.replace,0,train_step
     n,how = kill.split(':') if kill else (0, '')
     def replace(a, b):
@@ -68,8 +71,10 @@ def child(out, kind, kill, resume):
 class Fresh:
     "`child` in a Python of its own."
     def __init__(self, *args):
-        code = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_training as t; t.child(*{args!r})'
-        self.p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        here = str(Path(__file__).parent)
+        code = f'import sys; sys.path.insert(0, {here!r}); import test_training as t; t.child(*{args!r})'
+        self.p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  text=True)
         self.line,self.kill = self.p.stdout.readline,self.p.kill
     def end(self): return self.p.communicate()[0],self.p.returncode
 
@@ -96,7 +101,8 @@ class Forked:
         with self.out: text = self.out.read()
         return text,os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
-def start(out, kind, kill='', resume=True, fresh=sys.platform!='linux'): return (Fresh if fresh else Forked)(str(out), kind, kill, resume)
+def start(out, kind, kill='', resume=True, fresh=sys.platform!='linux'):
+    return (Fresh if fresh else Forked)(str(out), kind, kill, resume)
 
 def die(p):
     text,code = p.end()
@@ -109,7 +115,8 @@ def finish(p):
     return [int(line.split()[1]) for line in text.splitlines()[:-1]]
 
 # A start writes the empty log; the first checkpoint best.safetensors, best.json and state.pt, in this order.
-FIRST = {'joint': ['1:half', '1:after', '2:half', '2:before', '2:after', '3:half', '3:after', '4:half', '4:before'], 'baseline': ['2:after']}
+FIRST = {'joint': ['1:half', '1:after', '2:half', '2:before', '2:after', '3:half', '3:after', '4:half', '4:before'],
+         'baseline': ['2:after']}
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_killed_while_writing(kind, undisturbed, tmp_path):
@@ -124,7 +131,8 @@ def test_killed_while_writing(kind, undisturbed, tmp_path):
     finish(start(out, kind))
     assert_same_run(out, undisturbed(kind))
     (out/'last.safetensors').unlink(); (out/'last.json').unlink()
-    for k in ('2:half', '3:half'): die(start(out, kind, k)) # nothing left to train: the log, then the last weights and their card
+    for k in ('2:half', '3:half'):
+        die(start(out, kind, k)) # nothing left to train: the log, then the last weights and their card
     finish(start(out, kind))
     assert_same_run(out, undisturbed(kind))
     assert tuple(sorted(p.name for p in out.iterdir()))==FILES, f'left over: {leftovers(out)}'
@@ -188,9 +196,11 @@ def test_resuming_what_is_finished_or_never_began(undisturbed, tmp_path):
     now = listing(out)
     assert now.keys()==was.keys() and all(now[k]==was[k] for k in was if k!='state.pt')
 
-@pytest.mark.parametrize('what,change', [('train', dict(lr=1e-3)), ('train', dict(batch=4)), ('train', dict(steps=60)), ('train', dict(seed=1)),
-    ('train', dict(weight=.1)), ('train', dict(drops=(.5,))), ('train', dict(every=8)), ('model', dict(maps=6)), ('model', dict(dropout=0.)),
-    ('model', dict(shared=True)), ('kind', 'baseline'), ('people', 3)], ids=str)
+@pytest.mark.parametrize('what,change', [
+    *[('train', c) for c in (dict(lr=1e-3), dict(batch=4), dict(steps=60), dict(seed=1), dict(weight=.1),
+                             dict(drops=(.5,)), dict(every=8))],
+    *[('model', c) for c in (dict(maps=6), dict(dropout=.3), dict(shared=True))], ('kind', 'baseline'), ('people', 3)],
+    ids=str)
 def test_other_settings_are_refused(undisturbed, what, change):
     out = undisturbed()
     was = listing(out)
@@ -220,11 +230,13 @@ def break_state(path, how):
 
 def without(key): return lambda s: {k:v for k,v in s.items() if k!=key}
 
-@pytest.mark.parametrize('how', [0., .1, .5, .999, b'hello', b'\x00'*500, 'flipped', 'folder', lambda s: [1, 2], lambda s: {}, lambda s: s['model'],
-    *map(without, ('model', 'opt', 'step', 'best', 'settings')), lambda s: s | dict(model={'a': torch.zeros(2)}), lambda s: s | dict(opt={}),
-    lambda s: s | dict(model=None)],
-    ids=['empty', 'a tenth', 'half', 'nearly whole', 'text', 'zeros', 'flipped', 'folder', 'list', 'nothing', 'weights only', 'no model', 'no opt',
-         'no step', 'no best', 'no settings', 'other model', 'other opt', 'None for a model'])
+BROKEN = {'empty': 0., 'a tenth': .1, 'half': .5, 'nearly whole': .999, 'text': b'hello', 'zeros': b'\x00'*500,
+          'flipped': 'flipped', 'folder': 'folder', 'list': lambda s: [1, 2], 'nothing': lambda s: {},
+          'weights only': lambda s: s['model'], 'other model': lambda s: s | dict(model={'a': torch.zeros(2)}),
+          'other opt': lambda s: s | dict(opt={}), 'None for a model': lambda s: s | dict(model=None),
+          **{f'no {k}': without(k) for k in ('model', 'opt', 'step', 'best', 'settings')}}
+
+@pytest.mark.parametrize('how', BROKEN.values(), ids=BROKEN)
 def test_a_broken_state_is_said(undisturbed, tmp_path, how):
     out = tmp_path/'run'
     shutil.copytree(undisturbed('baseline'), out)
@@ -289,7 +301,8 @@ def test_the_seed_decides(kind, undisturbed, tmp_path):
     run(tmp_path/'again', kind)
     assert_same_run(tmp_path/'again', undisturbed(kind))
     run(tmp_path/'other', kind, cfg=replace(RECIPE, seed=1))
-    assert not same_weights(load_file(tmp_path/'other'/'last.safetensors'), load_file(undisturbed(kind)/'last.safetensors'))
+    assert not same_weights(load_file(tmp_path/'other'/'last.safetensors'),
+                            load_file(undisturbed(kind)/'last.safetensors'))
 
 def test_workers_change_nothing(undisturbed, tmp_path):
     run(tmp_path/'run', workers=2)
@@ -325,17 +338,22 @@ def test_the_log_and_the_cards(undisturbed):
         valid = {e['step']: e['valid_pck'] for e in log if 'valid_pck' in e}
         assert list(valid)==[9,18,27,36,45,52] and [e['step'] for e in log]==sorted(e['step'] for e in log)
         (losses,) = [e for e in log if 'lr' in e]
-        assert losses['step']==50 and losses.keys()-{'step','lr','supervised'}==({'self_supervised'} if kind=='joint' else set())
+        assert losses['step']==50
+        assert losses.keys()-{'step','lr','supervised'}==({'self_supervised'} if kind=='joint' else set())
         assert losses['lr']==pytest.approx(RECIPE.lr/100)
         best,last = read_card(out/'best.safetensors'),read_card(out/'last.safetensors')
-        assert best['best_valid_pck']==max(valid.values()) and best['step']==min(s for s,v in valid.items() if v==best['best_valid_pck'])
-        assert last['step']==52 and last['best_valid_pck']==best['best_valid_pck'] and last['curve']==[list(e) for e in valid.items()] and last['kind']==best['kind']==kind and last['training']['seed']==RECIPE.seed
+        assert best['best_valid_pck']==max(valid.values())
+        assert best['step']==min(s for s,v in valid.items() if v==best['best_valid_pck'])
+        assert last['step']==52 and last['best_valid_pck']==best['best_valid_pck']
+        assert last['curve']==[list(e) for e in valid.items()] and last['kind']==best['kind']==kind
+        assert last['training']['seed']==RECIPE.seed
         m,clip = load_model(out/'best.safetensors'),people(4)[-1]
-        assert validate(m, [clip])==pytest.approx(best['best_valid_pck'], abs=1e-3), 'the best weights do not do what their card says'
+        assert validate(m, [clip])==pytest.approx(best['best_valid_pck'], abs=1e-3), 'the card says otherwise'
 
 def test_cards_carry_what_they_are_told(tmp_path):
     run(tmp_path/'run', cfg=replace(RECIPE, steps=2, every=1), n=2, command='ttp train', data='drawn')
-    for f in ('best', 'last'): assert read_card(tmp_path/'run'/f'{f}.safetensors').items()>={'command': 'ttp train', 'data': 'drawn'}.items()
+    for f in ('best', 'last'):
+        assert read_card(tmp_path/'run'/f'{f}.safetensors').items()>={'command': 'ttp train', 'data': 'drawn'}.items()
 
 
 # --- parts
@@ -353,7 +371,8 @@ def test_a_step_learns_and_the_baseline_has_one_loss():
         opt = torch.optim.Adam(m.parameters(), 1e-3)
         first = train_step(m, opt, pairs, RECIPE, 0)
         for s in range(15): last = train_step(m, opt, pairs, replace(RECIPE, lr=1e-3), s)
-        assert last['supervised']<first['supervised'] and first.keys()=={'supervised'} | ({'self_supervised'} if kind=='joint' else set())
+        assert last['supervised']<first['supervised']
+        assert first.keys()=={'supervised'} | ({'self_supervised'} if kind=='joint' else set())
         assert all(isinstance(v, float) for v in last.values())
 
 def test_the_weight_of_the_self_supervised_loss():
@@ -363,13 +382,15 @@ def test_the_weight_of_the_self_supervised_loss():
         m = tiny_model()
         was = m.renderer.to_rgb.weight.detach().clone(),m.trunk.conv1.weight.detach().clone()
         train_step(m, torch.optim.Adam(m.parameters(), 1e-3), pairs, replace(RECIPE, weight=weight), 0)
-        assert torch.equal(m.renderer.to_rgb.weight, was[0])==(weight==0) and not torch.equal(m.trunk.conv1.weight, was[1])
+        assert torch.equal(m.renderer.to_rgb.weight, was[0])==(weight==0)
+        assert not torch.equal(m.trunk.conv1.weight, was[1])
 
 def test_validation_pools_joints_and_leaves_the_mode():
     m,clips = tiny_model().train(),[noise_clip('a', 3, 0), noise_clip('b', 2, 1, hidden=.9)]
     from ttp_nb.metrics import pck
     hits = [pck(predict(m, c)[0], c.joints, c.vis, c.skel) for c in clips]
-    assert validate(m, clips)==pytest.approx(100*sum(h.sum() for h,_ in hits)/sum(n.sum() for _,n in hits)) and m.training
+    assert validate(m, clips)==pytest.approx(100*sum(h.sum() for h,_ in hits)/sum(n.sum() for _,n in hits))
+    assert m.training
 
 def test_validation_uses_the_torso_of_the_data_set():
     "As published, PCK on Penn Action is relative to lengths that come with the clip."
@@ -379,14 +400,17 @@ def test_validation_uses_the_torso_of_the_data_set():
     d = np.linalg.norm(predict(tiny_model(), c)[0]-c.joints, axis=-1)
     assert hits==pytest.approx(100*((d<=.2*torso[:,None]) & c.vis)[:3].sum()/c.vis[:3].sum())
 
-@pytest.mark.parametrize('empty', ['clips', 'valid', 'clips without joints', 'valid without joints', 'valid without visible joints'])
+@pytest.mark.parametrize('empty', ['clips', 'valid', 'clips without joints', 'valid without joints',
+                                   'valid without visible joints'])
 def test_people_are_needed(tmp_path, empty):
     "Said at once, not at the first checkpoint."
     a,b = people(2)
     hidden = replace(b, joints=np.full_like(b.joints, np.nan), vis=np.zeros_like(b.vis))
-    clips,valid = {'clips': ([], [b]), 'valid': ([a], []), 'clips without joints': ([no_joints(a)], [b]), 'valid without joints': ([a], [no_joints(b)]),
+    clips,valid = {'clips': ([], [b]), 'valid': ([a], []), 'clips without joints': ([no_joints(a)], [b]),
+                   'valid without joints': ([a], [no_joints(b)]),
                    'valid without visible joints': ([a], [hidden])}[empty]
-    with pytest.raises(TTPError): train(tiny_model(), clips, valid, tmp_path/'run', replace(RECIPE, steps=4, every=2), progress=False)
+    with pytest.raises(TTPError):
+        train(tiny_model(), clips, valid, tmp_path/'run', replace(RECIPE, steps=4, every=2), progress=False)
     assert not (tmp_path/'run'/'best.safetensors').exists() and not (tmp_path/'run'/'state.pt').exists()
 
 def test_a_run_knows_its_settings(tmp_path):

@@ -9,7 +9,8 @@ from ttp_nb.training import TrainConfig, new_model
 
 torch.set_num_threads(1) # the same numbers on any machine, and room for the other test process
 
-TINY = ModelConfig(size=(32,32), maps=5, width=8, filters=(8,8,8), heads=2, appearance=(4,8), pose=(4,8), renderer=(8,6,4))
+TINY = ModelConfig(size=(32,32), maps=5, width=8, filters=(8,8,8), heads=2, appearance=(4,8), pose=(4,8),
+                   renderer=(8,6,4))
 RECIPE = TrainConfig(steps=52, every=9, batch=3)
 
 
@@ -39,7 +40,8 @@ def same_weights(a, b): return a.keys()==b.keys() and all(torch.equal(a[k], b[k]
 def global_state():
     "All that a function could leave changed behind its caller's back."
     import random
-    return (torch.get_rng_state().numpy().tobytes(), np.random.get_state()[1].tobytes(), np.random.get_state()[2], random.getstate(),
+    return (torch.get_rng_state().numpy().tobytes(), np.random.get_state()[1].tobytes(), np.random.get_state()[2],
+            random.getstate(),
             torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads())
 
 def leftovers(folder):
