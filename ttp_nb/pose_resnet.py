@@ -56,6 +56,7 @@ class Trunk(nn.Module):
     ):
         super().__init__()
         if depth not in DEPTHS: raise TTPError(f"There is no ResNet-{depth}: choose one of {sorted(DEPTHS)}.")
+        if not 0 < stages < 5: raise TTPError(f"A ResNet has 1 to 4 stages, not {stages}.")
         deep = depth >= 50
         self.conv1, self.bn1 = nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width)
         self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
@@ -67,9 +68,10 @@ class Trunk(nn.Module):
         self.deconv_layers = deconv_layers(c, filters)
         sides = zip(widths[-2::-1], filters) if lateral else ()   # last stage but one first, the stem last
         self.lateral = nn.ModuleList([nn.Conv2d(a, b, 1) for a, b in sides])
-        merge = [nn.Conv2d(filters[-1], filters[-1], 3, 1, 1, bias=False), nn.BatchNorm2d(filters[-1]), nn.ReLU(inplace=True)]
-        self.merge = nn.Sequential(*(merge if lateral else ()))
         self.channels, self.down = filters[-1], 2 << stages   # what comes out; how far the stages shrink
+        c = self.channels
+        merge = [nn.Conv2d(c, c, 3, 1, 1, bias=False), nn.BatchNorm2d(c), nn.ReLU(inplace=True)]
+        self.merge = nn.Sequential(*(merge if lateral else ()))
         self.stride = self.down >> len(filters)
 
     def forward(self,
@@ -115,7 +117,7 @@ def heatmap_loss(
     target:Tensor, # (B,J,h,w) Gaussian targets
     weight:Tensor, # (B,J) 1 where the joint counts, 0 where it does not
 )->Tensor: # scalar
-    "Half the weighted squared error, mean over joints, also those of weight 0 (METHOD: supervised loss)."
+    "Half the weighted squared error; the mean is over all joints, also those of weight 0, as published."
     w = weight[..., None, None]   # (B,J,1,1)
     return .5 * (w * hm - w * target).square().mean()
 
@@ -127,12 +129,13 @@ def load_imagenet(
     "Load torchvision's ImageNet weights; raises `TTPError` when they cannot be had or do not fit."
     import torchvision
     try: state = getattr(torchvision.models, f'resnet{depth}')(weights='IMAGENET1K_V1').state_dict()
-    except OSError as e:
+    except (OSError, RuntimeError) as e:   # no connection, a damaged file
         raise TTPError(f"The ImageNet weights of ResNet-{depth} could not be downloaded ({e}). Connect once, "
                        "or train from random weights, which takes more steps.") from e
     state = {k: v for k, v in state.items() if not k.startswith('fc.')}
     wrong = [k for k, v in state.items() if k not in (own := trunk.state_dict()) or own[k].shape != v.shape]
-    if wrong: raise TTPError(f"ImageNet weights of ResNet-{depth} do not fit this trunk ({wrong[0]}): use depth={depth}, width=64, stages=4.")
+    if wrong: raise TTPError(f"ImageNet weights of ResNet-{depth} do not fit this trunk ({wrong[0]}): "
+                             f"use depth={depth}, width=64, stages=4.")
     trunk.load_state_dict(state, strict=False)
     for m in trunk.deconv_layers:
         if isinstance(m, nn.ConvTranspose2d): nn.init.normal_(m.weight, std=.001)
