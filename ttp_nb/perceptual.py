@@ -14,7 +14,7 @@ from .skeletons import TTPError
 
 # %% ../nbs/10_perceptual.ipynb #6c96d1c8
 class MultiScale(nn.Module):
-    "Pixels and their horizontal and vertical differences at several scales: nothing to learn, nothing to download."
+    "Pixels and their vertical and horizontal differences at several scales: nothing to learn, nothing to download."
     def __init__(
         self,
         scales:int=4, # each after the first at half the resolution
@@ -23,8 +23,11 @@ class MultiScale(nn.Module):
         self.scales, self.terms = scales, 3 * scales
 
     def forward(self,
-        x:Tensor, # (B,3,H,W) normalised images
+        x:Tensor, # (B,3,H,W) normalised images, sides at least 2**scales
     )->list: # 3*scales tensors
+        if min(x.shape[2:]) < 2 << (self.scales - 1):
+            raise TTPError(f"Images of {x.shape[3]}x{x.shape[2]} cannot be seen at {self.scales} scales: "
+                           f"sides must be at least {2 << (self.scales - 1)}.")
         out = []
         for _ in range(self.scales):
             out += [x, x.diff(dim=2), x.diff(dim=3)]
@@ -39,7 +42,7 @@ def vgg16_layers()->nn.Sequential: # the convolutional layers with ImageNet weig
     "VGG-16 through torchvision; raises `TTPError` when its weights cannot be had."
     from torchvision.models import VGG16_Weights, vgg16
     try: return vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
-    except OSError as e:
+    except (OSError, RuntimeError) as e:   # no connection, a damaged file
         raise TTPError(f"The weights of VGG-16 could not be downloaded ({e}). Connect once (528 MB), "
                        "or use the MultiScale features, which need no download.") from e
 
@@ -68,7 +71,7 @@ VGG_START = (.1966, .8725, 3.426, 7.4396, 4.143, 1.1304)   # the authors' starti
 
 
 class PerceptualLoss(nn.Module):
-    "Sum of normalised squared differences of features (section 3.1; running normalisers as the authors' code)."
+    "Sum of normalised squared differences of features: TTP's self-supervised loss, normalisers as the authors' code."
     def __init__(
         self,
         features:nn.Module, # `MultiScale()` or `VGGFeatures()`
@@ -78,6 +81,8 @@ class PerceptualLoss(nn.Module):
         super().__init__()
         self.features, self.momentum = features, momentum
         start = torch.zeros(features.terms) if start is None else torch.tensor(start, dtype=torch.float32)
+        if len(start) != features.terms:
+            raise TTPError(f"{len(start)} starting values do not fit the {features.terms} terms of these features.")
         self.register_buffer('mean', start)
 
     def forward(self,
