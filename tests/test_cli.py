@@ -4,8 +4,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 import cv2, numpy as np, pytest, torch
 from scipy.io import loadmat, savemat
-from tiny import leftovers, noise_clip, tiny_model
-from ttp_nb import cli, synthetic
+from tiny import leftovers, noise_clip, person, tiny_model
+from ttp_nb import cli, joint_model, synthetic
 from ttp_nb.clips import write_penn
 from ttp_nb.cli import check_folder, main, make_parser, shorten
 from ttp_nb.joint_model import load_model, read_card, save_model
@@ -358,6 +358,30 @@ def test_drawn_people_are_the_test_people(ttp, model, tmp_path):
     result = json.loads((tmp_path/'out'/'results.json').read_text())
     assert r.code==0 and result['data']=='synthetic'
     assert [c['name'] for c in result['per_clip']]==['test_0000', 'test_0001']
+
+def test_the_demo(ttp, model, tmp_path, monkeypatch):
+    "With short clips and an untrained model: all that it promises is there."
+    from ttp_nb.video import open_frames
+    asked = []
+    def drawn(split, n, seed=0, every=1):
+        asked.append((split, n, seed))
+        return [person(i, 'test', 3) for i in range(n)]
+    monkeypatch.setattr(cli, 'drawn_people', drawn)
+    monkeypatch.setenv('MPLBACKEND', 'Agg')
+    r = ttp('demo', '--clips', 2, '--seed', 5, '--model', model, '--out', tmp_path/'demo', '--workers', 1)
+    assert r.code==0 and not messages(r.err) and asked==[('test', 2, 5)] and not leftovers(tmp_path)
+    assert sorted(p.name for p in (tmp_path/'demo').iterdir())==['before_after.mp4', 'demo.png', 'predictions',
+                                                                 'results.json']
+    result = json.loads((tmp_path/'demo'/'results.json').read_text())
+    assert [x['scenario'] for x in result['rows']]==['before', 'online', 'offline'] and result['seed']==5
+    assert len(open_frames(tmp_path/'demo'/'before_after.mp4'))==3
+    assert len(cv2.imread(str(tmp_path/'demo'/'demo.png')))>100
+    for x in ('demo.png', 'before_after.mp4', 'results.json', 'make lab'): assert x in r.out
+
+def test_a_demo_without_a_model_uses_the_one_that_comes_along(ttp, tmp_path, monkeypatch):
+    monkeypatch.setattr(joint_model, 'shipped', lambda name: tmp_path/f'{name}.safetensors')
+    for command in ('demo', 'evaluate'):
+        refused(ttp(command, '--out', tmp_path/'out'), tmp_path/'small_joint.safetensors')
 
 def test_long_lists_are_shortened():
     assert shorten(['a', 'b'])=='a, b' and shorten([])==''

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from tiny import TINY, global_state, leftovers, noise_clip, no_joints, same_weights, tiny_model, weights
+from tiny import TINY, global_state, leftovers, noise_clip, no_joints, person, same_weights, tiny_model, weights
 from ttp_nb import joint_model
 from ttp_nb.clips import Clip
 from ttp_nb.joint_model import (JointModel, ModelConfig, atomic_path, baseline, check_state, load_model, make_trunk,
@@ -155,6 +155,19 @@ def test_no_such_file(tmp_path):
     (tmp_path/'folder.safetensors').mkdir()
     for p in (tmp_path/'none.safetensors', tmp_path/'no'/'such.safetensors', tmp_path/'folder.safetensors'):
         refused(p, 'no such file', 'ttp train')
+
+@pytest.mark.parametrize('name', ['small_joint', 'small_baseline'])
+def test_the_models_that_come_along(name):
+    "Their cards say how they were made, and they find Penn's joints better than chance."
+    path = Path(joint_model.__file__).parents[1]/'models'/f'{name}.safetensors'
+    if not path.is_file(): pytest.skip(f'{path.name} is not in this checkout')
+    assert shipped(name)==path and path.stat().st_size<30e6
+    m,card = load_model(path, PENN13),read_card(path)
+    assert card['kind']==name.removeprefix('small_') and card['command'].startswith('ttp train')
+    assert 'seed' in card['training']
+    c = person(1, 'valid', 8)
+    d = np.linalg.norm(predict(m, c)[0]-c.joints, axis=-1)[c.vis]
+    assert np.median(d)<.2*np.ptp(c.joints[c.vis][:,1]), 'joints are found nowhere near'
 
 def test_a_shipped_model_is_found_or_missed_by_name():
     with pytest.raises(TTPError, match='no_such_model.*--model'): shipped('no_such_model')

@@ -256,7 +256,7 @@ def test_a_state_is_not_unpickled(undisturbed, tmp_path):
     with pytest.raises(TTPError, match='state.pt'): run(out, 'baseline', resume=True)
     assert not (tmp_path/'bang').exists()
 
-@pytest.mark.parametrize('text', [None, 'hello\n', '{"a": 1}\n', '[]\n', b'\xff\xfe\n'], ids=repr)
+@pytest.mark.parametrize('text', [None, 'hello\n', '{"a": 1}\n', '[]\n', '{"step": "x"}\n', b'\xff\xfe\n'], ids=repr)
 def test_a_log_that_is_none(undisturbed, tmp_path, text):
     "The state decides; a log that was lost or spoilt is told or begun anew, not a crash."
     out = tmp_path/'run'
@@ -349,6 +349,13 @@ def test_the_log_and_the_cards(undisturbed):
         assert last['training']['seed']==RECIPE.seed
         m,clip = load_model(out/'best.safetensors'),people(4)[-1]
         assert validate(m, [clip])==pytest.approx(best['best_valid_pck'], abs=1e-3), 'the card says otherwise'
+
+def test_the_first_of_equals_is_the_best(tmp_path, monkeypatch):
+    scores = iter([3., 7., 7., 5.])
+    monkeypatch.setattr(training, 'validate', lambda model, clips: next(scores))
+    r = run(tmp_path/'run', cfg=replace(RECIPE, steps=4, every=1), n=2)
+    assert r.best==7. and read_card(tmp_path/'run'/'best.safetensors')['step']==2
+    assert read_card(tmp_path/'run'/'last.safetensors')['step']==4
 
 def test_cards_carry_what_they_are_told(tmp_path):
     run(tmp_path/'run', cfg=replace(RECIPE, steps=2, every=1), n=2, command='ttp train', data='drawn')
