@@ -9,12 +9,14 @@ __all__ = ['mix', 'Affinity', 'maps_per_joint']
 import torch
 from torch import Tensor, nn
 
+from .skeletons import TTPError
+
 # %% ../nbs/11_transformer.ipynb #d3d24962
 def mix(
     W:Tensor, # (B,J,K) affinity
     hm:Tensor, # (B,K,h,w) self-supervised heatmaps
 )->Tensor: # (B,J,h,w) supervised heatmaps
-    "Supervised heatmaps as W-weighted self-supervised ones (TTP, eq. 3)."
+    "Supervised heatmaps as W-weighted self-supervised ones (TTP, figure 2)."
     return torch.einsum('bjk,bkhw->bjhw', W, hm)
 
 # %% ../nbs/11_transformer.ipynb #13212ef9
@@ -30,6 +32,7 @@ class Affinity(nn.Module):
         dropout:float=.1, # in training
     ):
         super().__init__()
+        if width % heads: raise TTPError(f"{width} channels cannot be shared among {heads} attention heads.")
         self.queries = nn.Parameter(torch.randn(joints, width))
         layer = nn.TransformerDecoderLayer(width, heads, 4 * width, dropout, batch_first=True)
         self.decoder = nn.TransformerDecoder(layer, layers, nn.LayerNorm(width))
