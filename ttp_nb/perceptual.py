@@ -89,7 +89,7 @@ class PerceptualLoss(nn.Module):
         out:Tensor, # (B,3,H,W) reconstruction
         target:Tensor, # (B,3,H,W) what it should be
     )->Tensor: # scalar; updates the normalisers
-        with torch.no_grad(): want = self.features(target)
+        with torch.no_grad(): want = self.features(target.detach())
         terms = torch.stack([F.mse_loss(a, b) for a, b in zip(self.features(out), want)])   # (terms,)
         now = terms.detach()
         self.mean = torch.where(self.mean > 0, self.mean + self.momentum * (now - self.mean), now)

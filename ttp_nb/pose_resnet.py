@@ -57,6 +57,8 @@ class Trunk(nn.Module):
         super().__init__()
         if depth not in DEPTHS: raise TTPError(f"There is no ResNet-{depth}: choose one of {sorted(DEPTHS)}.")
         if not 0 < stages < 5: raise TTPError(f"A ResNet has 1 to 4 stages, not {stages}.")
+        if not 0 < len(filters) <= stages + (not lateral):
+            raise TTPError(f"{len(filters)} transposed convolutions do not fit {stages} stages: one for each at most.")
         deep = depth >= 50
         self.conv1, self.bn1 = nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width)
         self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
