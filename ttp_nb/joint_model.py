@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 
+import ttp_nb
 from .clips import Clip
 from .geometry import apply_affine, invert_affine
 from .heatmaps import decode, hm_to_crop
@@ -83,7 +84,7 @@ class JointModel(nn.Module):
         self.pose_encoder = Encoder(cfg.maps, cfg.pose, 1, cfg.convs)
         self.renderer = Renderer(cfg.appearance[-1] + cfg.pose[-1], cfg.renderer, cfg.convs)
         features = features or (VGGFeatures() if cfg.vgg else MultiScale())
-        self.perceptual = PerceptualLoss(features, VGG_START if cfg.vgg else None)
+        self.perceptual = PerceptualLoss(features, VGG_START if isinstance(features, VGGFeatures) else None)
 
     def forward(self,
         x:Tensor, # (B,3,H,W) normalised crops
@@ -281,7 +282,7 @@ def shipped(
     name:str, # 'small_joint' or 'small_baseline'
 )->Path: # of the weights
     "Where a model that comes with the project lies; raises `TTPError` outside of a checkout."
-    path = Path(__file__).resolve().parent.parent / 'models' / f'{name}.safetensors'
+    path = Path(ttp_nb.__file__).resolve().parent.parent / 'models' / f'{name}.safetensors'
     if not path.is_file():
         raise TTPError(f"{path} is not there: run from a clone of the project, or give --model your own weights.")
     return path

@@ -38,7 +38,7 @@ def freeze(
 class TTPConfig:
     "How to personalise. The defaults are those of the small model."
     lr:float = 1e-4 # Adam's learning rate
-    batch:int = 16 # pairs a step
+    batch:int = 8 # pairs a step (published: 32)
     per_frame:int = 1 # online: steps at each frame
     epochs:float = 1. # offline: steps, as a multiple of the number of frames
     seed:int = 0 # of every draw

@@ -146,7 +146,7 @@ def log_entries(
     for line in path.read_text(errors='replace').splitlines() if path.exists() else ():
         try: entry = json.loads(line)
         except ValueError: continue
-        if isinstance(entry, dict) and 'step' in entry: entries.append(entry)
+        if isinstance(entry, dict) and isinstance(entry.get('step'), int): entries.append(entry)
     return entries
 
 # %% ../nbs/13_training.ipynb #10580f78
@@ -167,8 +167,11 @@ def restore(self:Run):
     state = read_state(path)
     if state['settings'] != self.settings:
         raise TTPError(f"{path} belongs to a run with other settings or people: use the same ones, or another --out.")
-    self.model.load_state_dict(state['model']); self.opt.load_state_dict(state['opt'])
-    self.step, self.best = state['step'], state['best']
+    try:
+        self.model.load_state_dict(state['model']); self.opt.load_state_dict(state['opt'])
+        self.step, self.best = int(state['step']), float(state['best'])
+    except Exception as e:
+        raise TTPError(f"{path} cannot be used ({type(e).__name__}): remove the folder and train anew.") from e
     lines = [json.dumps(e) + '\n' for e in log_entries(self.out) if e['step'] <= self.step]
     with atomic_path(self.out / 'log.jsonl') as tmp: tmp.write_text(''.join(lines))
 
