@@ -23,7 +23,7 @@ test: ## everything CI checks, in a fresh environment of its own
 	PYTHON="$(PYTHON)" bash .ci/run
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab nbs
+	$(BIN)/jupyter lab nbs/index.ipynb
 
 train: $(STAMP) ## optional: train the small joint model again (the trained one is in models/)
 	$(BIN)/ttp train joint $(ARGS)
