@@ -218,9 +218,9 @@ def make_parser()->argparse.ArgumentParser: # of the whole command
     add_command(commands, demo, 'ttp demo --clips 100 --seed 1 --out output/demo', clips=(60, 'how many people'),
                 seed=(0, 'other seeds, other people'), out=('output/demo', 'folder for the results'),
                 model=MODEL, device=DEVICE, workers=WORKERS)
-    add_command(commands, synth, 'ttp synth --root data/synthetic --people 600',
-                root=('data/synthetic', 'folder to fill'), people=(600, 'training people'), test_people=(60, 'test people'),
-                seed=(0, 'other seeds, other people'))
+    w = add_command(commands, synth, 'ttp synth --root data/synthetic --people 600', people=(600, 'training people'),
+                    test_people=(60, 'test people'), seed=(0, 'other seeds, other people'))
+    w.add_argument('--root', '--out', default='data/synthetic', help='folder to fill (default: %(default)s)')
     t = add_command(commands, train, 'ttp train joint --out output/joint', data=DATA, root=ROOT,
                     out=(None, 'folder of the run (default: output/KIND)'), seed=(0, 'of first weights and all draws'),
                     steps=(0, 'gradient steps; 0: the usual number'),
