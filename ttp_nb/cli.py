@@ -151,7 +151,7 @@ def synth(
     from ttp_nb.synthetic import write_synthetic
     check_folder(args.root)
     say(f'writing {args.people} training and {args.test_people} test people to {args.root}')
-    write_synthetic(args.root, args.people, args.test_people, args.seed)
+    write_synthetic(args.root, args.people, args.test_people, args.seed, progress=True)
     say(f'Train on them with: ttp train joint --data synthetic --root {args.root}')
 
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from fastcore.basics import patch
 from scipy.io import loadmat, savemat
+from tqdm.auto import tqdm
 from .skeletons import PENN13, Skeleton, TTPError
 from .geometry import box_to_center_scale
 from .metrics import torso_size
@@ -218,6 +219,7 @@ def write_penn(
     root, # folder that gets `frames` and `labels`
     train, # one bool per clip: True for the training split
     quality:int=95, # of the jpg files
+    progress:bool=False, # show a bar
 ): # the folder, as a Path
     "Writes clips in Penn Action's layout, each video whole or not at all."
     clips,train,root = list(clips),list(train),Path(root)
@@ -226,7 +228,7 @@ def write_penn(
     names = [f'{i:04d}' for i in range(1, len(clips)+1)]
     if others := {p.stem for p in root.glob('labels/[!.]*.mat')}-set(names):
         raise TTPError(f'{root}: holds other videos ({min(others)}, ...); choose an empty folder.')
-    for c,n,t in zip(clips, names, train):
+    for c,n,t in tqdm(zip(clips, names, train), 'writing', len(clips), disable=not progress, unit='video'):
         if c.joints is None or len(c.skel)!=len(PENN13):
             raise TTPError(f"Clip '{c.name}': Penn's layout needs its 13 joints.")
         try: _write_video(c, root, n, t, quality)

@@ -1375,7 +1375,8 @@ def write_synthetic(
     seed:int=0,      # one seed, one world of people
     n_frames:int=36, # frames of each
     gap:float=1.,    # 0..1, see synthetic_clip
+    progress:bool=False, # show a bar
 ): # the folder, as a Path
     "A data set in Penn Action's layout: training people first, then those of the split 'test'."
     train, test = (synthetic_clips(n, k, seed, n_frames, gap) for n, k in ((n_train, 'train'), (n_test, 'test')))
-    return write_penn(train + test, root, [True]*n_train + [False]*n_test)
+    return write_penn(train + test, root, [True]*n_train + [False]*n_test, progress=progress)
