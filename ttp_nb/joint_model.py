@@ -84,7 +84,8 @@ class JointModel(nn.Module):
         self.pose_encoder = Encoder(cfg.maps, cfg.pose, 1, cfg.convs)
         self.renderer = Renderer(cfg.appearance[-1] + cfg.pose[-1], cfg.renderer, cfg.convs)
         features = features or (VGGFeatures() if cfg.vgg else MultiScale())
-        self.perceptual = PerceptualLoss(features, VGG_START if isinstance(features, VGGFeatures) else None)
+        known = cfg.vgg and features.terms == len(VGG_START)
+        self.perceptual = PerceptualLoss(features, VGG_START if known else None)
 
     def forward(self,
         x:Tensor, # (B,3,H,W) normalised crops
