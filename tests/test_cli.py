@@ -124,7 +124,7 @@ def test_the_command_is_installed_as_a_script():
     'train joint --people -3', 'train joint --steps -5', 'train joint --people 1 --seed -1'])
 def test_numbers_that_make_no_sense(ttp, args, tmp_path, model, monkeypatch):
     def never(*a, **k): raise AssertionError('people were drawn first')
-    monkeypatch.setattr(cli, 'drawn_people', never); monkeypatch.setattr(synthetic, 'write_synthetic', never)
+    monkeypatch.setattr(synthetic, 'synthetic_clips', never); monkeypatch.setattr(synthetic, 'write_synthetic', never)
     command,*rest = args.split()
     where = ['--root', tmp_path/'o'] if command=='synth' else ['--out', tmp_path/'o']
     more = ['--model', model, '--workers', 1] if command in ('demo', 'evaluate') else []
@@ -273,7 +273,7 @@ def test_another_skeleton(evaluate, tmp_path):
 def test_the_model_is_looked_at_before_people_are_drawn(ttp, command, tmp_path, monkeypatch):
     "Drawing takes minutes; a wrong name should not."
     def never(*a, **k): raise AssertionError('people were drawn first')
-    monkeypatch.setattr(cli, 'drawn_people', never)
+    monkeypatch.setattr(synthetic, 'synthetic_clips', never)
     refused(ttp(command, '--model', tmp_path/'none.safetensors', '--out', tmp_path/'out'), tmp_path/'none.safetensors')
 
 def test_a_baseline_is_evaluated_before_only(evaluate, tmp_path):
@@ -288,7 +288,7 @@ def test_a_baseline_is_evaluated_before_only(evaluate, tmp_path):
 @pytest.mark.parametrize('command', COMMANDS)
 def test_unwritable_folders(ttp, command, root, model, tmp_path, monkeypatch):
     def never(*a, **k): raise AssertionError('work was done first')
-    monkeypatch.setattr(cli, 'drawn_people', never); monkeypatch.setattr(cli, 'filed_people', never)
+    monkeypatch.setattr(synthetic, 'synthetic_clips', never); monkeypatch.setattr(cli, 'filed_people', never)
     (tmp_path/'file').write_text('x')
     for out in ('/dev/null/x', tmp_path/'file', tmp_path/'file'/'x'):
         args = {'demo': ['--out', out, '--model', model], 'synth': ['--root', out, '--people', 1, '--test-people', 1],
@@ -320,7 +320,7 @@ def test_a_folder_in_use(ttp, root, tmp_path, monkeypatch):
     refused(ttp('train', 'joint', '--data', 'penn', '--root', root, '--out', tmp_path/'run', '--steps', 1, '--resume'),
             tmp_path/'run'/'state.pt')
     def never(*a, **k): raise AssertionError('people were drawn first')
-    monkeypatch.setattr(cli, 'drawn_people', never)
+    monkeypatch.setattr(synthetic, 'synthetic_clips', never)
     refused(ttp('train', 'joint', '--out', tmp_path/'run'), tmp_path/'run', '--resume')
     assert [p.name for p in (tmp_path/'run').iterdir()]==['state.pt']
 
@@ -332,7 +332,7 @@ def test_synth_does_not_mix_with_other_videos(ttp, root):
 
 def test_an_interrupt_is_a_line(ttp, model, tmp_path, monkeypatch):
     def stop(*a, **k): raise KeyboardInterrupt
-    monkeypatch.setattr(cli, 'drawn_people', stop)
+    monkeypatch.setattr(synthetic, 'synthetic_clips', stop)
     r = ttp('evaluate', '--model', model, '--out', tmp_path/'out')
     assert r.code==130 and len(messages(r.err))==1 and r.err.startswith('ttp: interrupted')
 
@@ -363,10 +363,10 @@ def test_the_demo(ttp, model, tmp_path, monkeypatch):
     "With short clips and an untrained model: all that it promises is there."
     from ttp_nb.video import open_frames
     asked = []
-    def drawn(split, n, seed=0, every=1):
+    def drawn(n, split, seed=0):
         asked.append((split, n, seed))
         return [person(i, 'test', 3) for i in range(n)]
-    monkeypatch.setattr(cli, 'drawn_people', drawn)
+    monkeypatch.setattr(synthetic, 'synthetic_clips', drawn)
     monkeypatch.setenv('MPLBACKEND', 'Agg')
     r = ttp('demo', '--clips', 2, '--seed', 5, '--model', model, '--out', tmp_path/'demo', '--workers', 1)
     assert r.code==0 and not messages(r.err) and asked==[('test', 2, 5)] and not leftovers(tmp_path)
