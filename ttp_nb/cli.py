@@ -17,14 +17,13 @@ from pathlib import Path
 def drawn_people(
     split:str, # 'train', 'valid' or 'test'
     n:int, # people
-    seed:int=0, # of the world of people
     every:int=1, # keep every n-th of 36 frames
 )->list: # of clips with their frames in memory
     "Synthetic people, drawn once, with a bar."
     from tqdm.auto import tqdm
 
     from ttp_nb.synthetic import materialise, synthetic_clips
-    clips = synthetic_clips(n, split, seed)
+    clips = synthetic_clips(n, split)
     return [materialise(c[::every]) for c in tqdm(clips, desc=f'drawing {split} people', unit='person')]
 
 
