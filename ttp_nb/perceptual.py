@@ -79,18 +79,27 @@ class PerceptualLoss(nn.Module):
         momentum:float=.01, # of the running mean
     ):
         super().__init__()
-        self.features, self.momentum = features, momentum
-        start = torch.zeros(features.terms) if start is None else torch.tensor(start, dtype=torch.float32)
-        if len(start) != features.terms:
+        self.features, self.momentum, self.start = features, momentum, start or (0.,) * features.terms
+        if len(self.start) != features.terms:
             raise TTPError(f"{len(start)} starting values do not fit the {features.terms} terms of these features.")
-        self.register_buffer('mean', start)
+        self.register_buffer('mean', torch.tensor(self.start))
+
+    def reset(self):
+        "The normalisers as they were before the first loss."
+        self.mean = torch.tensor(self.start).to(self.mean)
 
     def forward(self,
         out:Tensor, # (B,3,H,W) reconstruction
         target:Tensor, # (B,3,H,W) what it should be
     )->Tensor: # scalar; updates the normalisers
+        now = self.differences(out, target)
+        seen = now.detach()
+        self.mean = torch.where(self.mean > 0, self.mean + self.momentum * (seen - self.mean), seen)
+        return (now / self.mean.clamp(min=1e-12)).sum()
+
+    def differences(self,
+        out:Tensor, # (B,3,H,W) reconstruction
+        target:Tensor, # (B,3,H,W) what it should be
+    )->Tensor: # (terms,) mean squared differences of the features, not normalised
         with torch.no_grad(): want = self.features(target.detach())
-        terms = torch.stack([F.mse_loss(a, b) for a, b in zip(self.features(out), want)])   # (terms,)
-        now = terms.detach()
-        self.mean = torch.where(self.mean > 0, self.mean + self.momentum * (now - self.mean), now)
-        return (terms / self.mean.clamp(min=1e-12)).sum()
+        return torch.stack([F.mse_loss(a, b) for a, b in zip(self.features(out), want)])

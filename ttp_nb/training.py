@@ -21,9 +21,9 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .joint_model import JointModel, ModelConfig, atomic_path, baseline, predict, save_model
+from .joint_model import JointModel, ModelConfig, as_seen, atomic_path, baseline, predict, save_model
 from .metrics import pck, pck_summary
-from .pairs import rng_for, training_pairs
+from .pairs import PairConfig, rng_for, training_pairs
 from .pose_resnet import heatmap_loss
 from .skeletons import TTPError
 
@@ -34,10 +34,12 @@ class TrainConfig:
     steps:int = 4000 # gradient steps
     batch:int = 32 # pairs a step
     lr:float = 2e-3 # Adam's learning rate
-    drops:tuple = (90/140, 120/140) # when it is divided by ten, as fractions of the steps
+    drops:tuple = (90/140, 120/140) # when it drops, as fractions of the steps
+    factor:float = .1 # to what part of itself
     weight:float = 5e-4 # of the self-supervised loss: the published 0.001 for 6 terms is this for 12
     every:int = 250 # steps between validations (and checkpoints)
     seed:int = 0 # of every draw
+    pairs:PairConfig = PairConfig() # how pairs are drawn and augmented
 
 
 def learning_rate(
@@ -45,7 +47,7 @@ def learning_rate(
     cfg:TrainConfig, # the recipe
 )->float: # of that step
     "The published staircase."
-    return cfg.lr * .1 ** sum(step >= d * cfg.steps for d in cfg.drops)
+    return cfg.lr * cfg.factor ** sum(step >= d * cfg.steps for d in cfg.drops)
 
 # %% ../nbs/13_training.ipynb #9a4da862
 def train_step(
@@ -99,7 +101,9 @@ class PairStream(Dataset):
     ):
         self.clips, self.cfg, self.sizes = clips, cfg, (size, hm_size)
     def __len__(self): return self.cfg.steps
-    def __getitem__(self, i): return training_pairs(self.clips, self.cfg.seed, i, self.cfg.batch, *self.sizes)
+    def __getitem__(self, i):
+        c = self.cfg
+        return training_pairs(self.clips, c.seed, i, c.batch, *self.sizes, c.pairs)
     def from_step(self, start, workers=0):
         "Loader of the batches from step `start` on."
         return DataLoader(self, None, sampler=range(start, len(self)), num_workers=workers, generator=torch.Generator())
@@ -227,7 +231,8 @@ def train(
     run = Run(model, cfg, out, card, fingerprint(clips, valid))
     begin(run, resume)
     stride, size = model.trunk.stride, model.cfg.size
-    stream = PairStream(clips, cfg, size, (size[0] // stride, size[1] // stride))
+    seen = [as_seen(c, model.cfg) for c in clips]
+    stream = PairStream(seen, cfg, size, (size[0] // stride, size[1] // stride))
     bar = tqdm(total=cfg.steps, initial=run.step, disable=not progress, desc='training', unit='step')
     for pairs in stream.from_step(run.step, workers):
         losses = train_step(model, run.opt, pairs.to(device), cfg, run.step)
