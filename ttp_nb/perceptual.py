@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .pose_resnet import IMAGENET, read_weights
 from .skeletons import TTPError
 
 # %% ../nbs/10_perceptual.ipynb #6c96d1c8
@@ -39,12 +40,17 @@ VGG_LAYERS = (3, 8, 13, 20, 27)   # relu1_2, relu2_2, relu3_2, relu4_2, relu5_2 
 
 
 def vgg16_layers()->nn.Sequential: # the convolutional layers with ImageNet weights
-    "VGG-16 through torchvision; raises `TTPError` when its weights cannot be had."
+    "VGG-16 from a file in `IMAGENET` or through torchvision; raises `TTPError` when its weights cannot be had."
     from torchvision.models import VGG16_Weights, vgg16
+    if files := sorted(IMAGENET.glob('vgg16-*.pth')):
+        net = vgg16()
+        net.load_state_dict(read_weights(files[0]))
+        return net.features
     try: return vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
     except (OSError, RuntimeError) as e:   # no connection, a damaged file
-        raise TTPError(f"The weights of VGG-16 could not be downloaded ({e}). Connect once (528 MB), "
-                       "or use the MultiScale features, which need no download.") from e
+        raise TTPError(f"The weights of VGG-16 could not be downloaded ({e}). Connect once (528 MB), put "
+                       f"vgg16-397923af.pth into {IMAGENET.as_posix()}, or use the MultiScale features, "
+                       "which need no download.") from e
 
 
 class VGGFeatures(nn.Module):

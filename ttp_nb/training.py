@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .joint_model import JointModel, ModelConfig, as_seen, atomic_path, baseline, predict, save_model
+from .joint_model import JointModel, ModelConfig, as_seen, atomic_path, baseline, predict, save_model, start_from_imagenet
 from .metrics import pck, pck_summary
 from .pairs import PairConfig, rng_for, training_pairs
 from .pose_resnet import heatmap_loss
@@ -231,8 +231,8 @@ def train(
     run = Run(model, cfg, out, card, fingerprint(clips, valid))
     begin(run, resume)
     stride, size = model.trunk.stride, model.cfg.size
-    seen = [as_seen(c, model.cfg) for c in clips]
-    stream = PairStream(seen, cfg, size, (size[0] // stride, size[1] // stride))
+    if model.cfg.bgr or model.cfg.origin: clips = [as_seen(c, model.cfg) for c in clips]
+    stream = PairStream(clips, cfg, size, (size[0] // stride, size[1] // stride))
     bar = tqdm(total=cfg.steps, initial=run.step, disable=not progress, desc='training', unit='step')
     for pairs in stream.from_step(run.step, workers):
         losses = train_step(model, run.opt, pairs.to(device), cfg, run.step)
@@ -283,8 +283,10 @@ def new_model(
     kind:str, # 'joint' or 'baseline'
     cfg:ModelConfig=ModelConfig(), # what to build
     seed:int=0, # of the first weights
+    imagenet=False, # start the trunk from ImageNet: True, or the weights' file
 )->nn.Module: # untrained
     "An untrained network whose weights depend on the seed alone."
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return {'joint': JointModel, 'baseline': baseline}[kind](cfg)
+        model = {'joint': JointModel, 'baseline': baseline}[kind](cfg)
+        return start_from_imagenet(model, None if imagenet is True else imagenet) if imagenet else model
