@@ -92,7 +92,7 @@ class PerceptualLoss(nn.Module):
 
     def reset(self):
         "The normalisers as they were before the first loss."
-        self.mean = torch.tensor(self.start).to(self.mean)
+        self.mean = torch.tensor(self.start, dtype=self.mean.dtype, device=self.mean.device)
 
     def forward(self,
         out:Tensor, # (B,3,H,W) reconstruction
