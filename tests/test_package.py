@@ -16,8 +16,9 @@ def cells(nb, kind='code'):
 
 def source(cell): return ''.join(cell['source'])
 
-def number(nb): # its place in the reading order; the front page may use all
-    return int(nb.stem[:2]) if re.match(r'\d\d_', nb.stem) else 100
+def number(nb): # its place in the reading order, 05b right after 05; the front page may use all
+    m = re.match(r'(\d\d)([a-z]?)_', nb.stem)
+    return int(m[1])+(ord(m[2])-96 if m[2] else 0)/100 if m else 100
 
 def exported_name(nb):
     found = [m for c in cells(nb) for m in re.findall(r'^#\|\s*default_exp\s+(\S+)', source(c), re.M)]
@@ -78,7 +79,7 @@ print(json.dumps(new))'''
 def test_every_module_has_its_notebook():
     assert sorted(EXPORTED)==[p.stem for p in MODULES]
     for name,nb in EXPORTED.items():
-        assert OTHER_NAMES.get(nb.stem, nb.stem[3:])==name, f'{nb.name} exports {name}'
+        assert OTHER_NAMES.get(nb.stem, nb.stem.partition('_')[2])==name, f'{nb.name} exports {name}'
         assert f'File to edit: ../nbs/{nb.name}' in (ROOT/'ttp_nb'/f'{name}.py').read_text(encoding='utf-8')
     numbers = [number(nb) for nb in NBS]
     assert len(set(numbers))==len(numbers), 'two notebooks have the same number'

@@ -1,0 +1,717 @@
+"""BBC Pose, Human3.6M and COCO's format as clips: published numbers by hand, hostile pickles, broken files."""
+import builtins, copy, json, os, pickle, pickletools, struct
+import cv2, numpy as np, pytest
+from scipy.io import savemat
+from ttp_nb import datasets
+from ttp_nb.clips import Clip, write_penn
+from ttp_nb.datasets import _natural, _side, bbc_clips, coco_clips, hm36_clips, read_clips, read_hm36_labels
+from ttp_nb.geometry import box_to_center_scale
+from ttp_nb.metrics import clip_pck, pck, within_pixels
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, TTPError
+
+
+def image(path, size=(64,48), value=90):
+    "A plain image of this (width, height)."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((size[1],size[0],3), value, np.uint8))
+
+
+def says(what, f, *args, **kw):
+    "The message of the TTPError that this call must raise."
+    with pytest.raises(TTPError, match=what) as e: f(*args, **kw)
+    return str(e.value)
+
+
+# --- BBC Pose
+
+def write_bbc(root, numbers, joints, n=20, fields=7, key='bbcpose', **change):
+    "bbcpose.mat in the documented layout; `change` replaces (number of video, field) given as v14_5=value."
+    none = np.zeros((0,0))
+    table = np.empty((1,n), [(f'f{i}', object) for i in range(fields)])
+    for v in range(1, n+1):
+        own = [numbers[v][None].astype(np.uint16), joints[v].transpose(2,1,0)]       # (1,T), (2,7,T)
+        row = [f'v{v}', 'bbc', 1, *([*own, none, none] if v<11 else [none, none, *own]), 0][:fields]
+        for k in range(7):
+            if (name := f'v{v}_{k}') in change and k<fields: row[k] = change[name]
+        table[0,v-1] = tuple(row)
+    root.mkdir(parents=True, exist_ok=True)
+    savemat(root/'bbcpose.mat', {key:table})
+    return root
+
+
+@pytest.fixture
+def bbc(tmp_path):
+    "The data set with images for all twenty videos; joints all over the frame, some beyond it."
+    g = np.random.default_rng(0)
+    numbers = {v:np.sort(g.choice(5000, 3, replace=False))+1 for v in range(1, 21)}
+    joints = {v:g.uniform([-20,-20], [740,500], (3,7,2)) for v in range(1, 21)}
+    for v,ids in numbers.items():
+        for i in ids: image(tmp_path/'bbc'/str(v)/f'{i}.jpg', value=v)
+    return write_bbc(tmp_path/'bbc', numbers, joints), numbers, joints
+
+
+def test_bbc_centre_and_scale_by_hand(tmp_path):
+    kp = np.array([[300,100], [250,300], [350,310], [240,200], [360,210], [280,150], [320,150]], float)
+    edge = np.array([[700,20], [650,470], [715,100], [640,200], [710,210], [680,150], [690,150]], float)
+    write_bbc(tmp_path, {v:np.array([1,2]) for v in range(1, 21)}, {v:np.stack([kp,edge]) for v in range(1, 21)})
+    for i in (1,2): image(tmp_path/'11'/f'{i}.jpg')
+    (c,),absent = bbc_clips(tmp_path)
+    assert len(absent)==9 and c.skel is BBC7 and c.vis.all() and c.torso.tolist()==[60,60]
+    assert np.allclose(c.joints, np.stack([kp,edge])-1, atol=1e-12)
+    # first frame: box 180..420, 40..370; s = 331/200
+    centre,scale = c.center_scale(0)
+    assert centre==pytest.approx([299, 205+15*331/200-1], abs=1e-12) and scale==pytest.approx(1.25*331/200, abs=1e-12)
+    # second: 580..720 (cut at 720), 0..480 (cut at both ends); s = 481/200
+    centre,scale = c.center_scale(1)
+    assert centre==pytest.approx([649, 240+15*481/200-1], abs=1e-12) and scale==pytest.approx(1.25*481/200, abs=1e-12)
+
+
+def test_bbc_every_crop_is_the_published_one(bbc):
+    root,numbers,joints = bbc
+    for c in bbc_clips(root, 'all')[0]:
+        for i,kp in enumerate(joints[int(c.name)]):
+            (x0,y0),(x1,y1) = np.maximum(kp.min(0)-60, 0),np.minimum(kp.max(0)+60, [720,480])
+            s = max(x1-x0+1, y1-y0+1)/200
+            centre,scale = c.center_scale(i)
+            assert centre==pytest.approx([(x0+x1)/2-1, (y0+y1)/2+15*s-1], abs=1e-9)
+            assert scale==pytest.approx(1.25*s, abs=1e-12)
+
+
+def test_bbc_splits_and_images(bbc):
+    root,numbers,joints = bbc
+    for split,videos in dict(train=range(1,11), test=range(11,21), all=range(1,21)).items():
+        clips,absent = bbc_clips(root, split)
+        assert [c.name for c in clips]==[str(v) for v in videos] and absent==[]
+        for c,v in zip(clips, videos):
+            assert np.allclose(c.joints, joints[v]-1)
+            assert [os.path.relpath(p, root) for p in c.frames.paths]==[f'{v}/{i}.jpg' for i in numbers[v]]
+            assert abs(int(c.frames[2].mean())-v)<=1 and c.size==(64,48) and c[1:].size==(64,48)
+    assert [c.name for c in bbc_clips(root)[0]]==[str(v) for v in range(11,21)]
+    says("split must be 'test'", bbc_clips, root, 'valid')
+
+
+def test_bbc_accuracy_is_the_published_one(bbc):
+    root,_,joints = bbc
+    c,g = bbc_clips(root)[0][0],np.random.default_rng(1)
+    pred = c.joints+g.uniform(-16, 16, c.joints.shape)
+    pred[0,:3] = c.joints[0,:3]+[[12,0], [0,-12], [12.001,0]]       # on the border, and just outside
+    raw = joints[11]
+    half = lambda p: .5*(p-1)+1
+    published = np.linalg.norm(half(pred+1)-half(raw), axis=-1)<=6
+    ours,counted = pck(pred, c.joints, c.vis, c.skel, torso=c.torso)
+    assert counted.all() and (ours==published).all() and ours[0,:3].tolist()==[True,True,False] and .2<ours.mean()<.9
+    assert (ours==within_pixels(pred, c.joints, pixels=6, scale=.5)[0]).all()
+    assert clip_pck(ours, counted)==pytest.approx(100*published.mean())
+    assert not pck(pred, c.joints, c.vis, c.skel, thr=.1, torso=c.torso)[0][0,0]
+
+
+def test_bbc_incomplete_videos_are_named(bbc):
+    root,numbers,_ = bbc
+    (root/'12'/f'{numbers[12][1]}.jpg').unlink()
+    for p in (root/'20').iterdir(): p.unlink()
+    (root/'20').rmdir()
+    clips,absent = bbc_clips(root)
+    assert absent==['12','20'] and [c.name for c in clips]==['11',*map(str, range(13,20))]
+    for v in range(11,21):
+        for p in (root/str(v)).glob('*'): p.unlink()
+    assert f'11/{numbers[11][0]}.jpg' in says('none of the 10 clips', bbc_clips, root)
+
+
+@pytest.mark.parametrize('change,what', [
+    (dict(v14_5=np.array([[1,2.5,3]])), 'video 14.*whole number'), (dict(v14_5=np.array([[1,np.nan,3]])), 'whole'),
+    (dict(v14_5=np.array([[1,2]])), r'video 14: joints \(2, 7, 3\) for 2'), (dict(v14_5=np.zeros((1,0))), 'no frame'),
+    (dict(v14_6=np.ones((7,2,3))), r'joints \(7, 2, 3\)'), (dict(v14_6=np.ones((3,7,3))), 'joints'),
+    (dict(v14_6='text'), 'numbers'), (dict(v14_6=np.full((2,7,3), np.inf)), 'frame .* without coordinates'),
+    (dict(v14_6=np.full((2,7,3), 2000.)), 'outside'), (dict(n=19), '20 records'), (dict(fields=6), '7 fields'),
+    (dict(key='other'), 'bbcpose')])
+def test_bbc_malformed_fields(bbc, change, what):
+    root,numbers,joints = bbc
+    write_bbc(root, numbers, joints, **change)
+    assert str(root/'bbcpose.mat') in says(what, bbc_clips, root)
+
+
+def test_bbc_one_frame_and_integers(tmp_path):
+    "MATLAB drops a last dimension of 1; whole numbers may be 8 bit, where 0-1 would be 255."
+    kp = np.tile(np.arange(1, 8)[:,None]*10, (1,1,2)).astype(np.uint8)     # (1,7,2)
+    kp[0,0] = 0
+    numbers,joints = {v:np.array([7]) for v in range(1, 21)},dict.fromkeys(range(1, 21), kp)
+    write_bbc(tmp_path, numbers, joints, v11_6=kp[0].T)
+    image(tmp_path/'11'/'7.jpg')
+    (c,),_ = bbc_clips(tmp_path)
+    assert c.joints.shape==(1,7,2) and c.joints[0,0].tolist()==[-1,-1] and c.joints[0,6].tolist()==[69,69]
+
+
+def test_bbc_files_that_are_none(tmp_path):
+    says('no such file', bbc_clips, tmp_path)
+    (tmp_path/'bbcpose.mat').write_bytes(b'half a file')
+    says('bbcpose.mat: not a MATLAB file', bbc_clips, tmp_path)
+    savemat(tmp_path/'bbcpose.mat', {'bbcpose':np.eye(3)})
+    says('20 records', bbc_clips, tmp_path)
+
+
+# --- Human3.6M
+
+def frame(path='../../data/hm36/a/1.jpg', seed=0, **change):
+    "One record, as documented."
+    g = np.random.default_rng(seed)
+    return dict(image=path, joints_3d=np.hstack([g.uniform(100, 900, (16,2)), g.normal(size=(16,1))]),
+                joints_3d_vis=np.ones((16,3)), center_x=g.uniform(300, 600), center_y=g.uniform(300, 600),
+                width=g.uniform(100, 300), height=g.uniform(100, 600)) | change
+
+
+def pickle_path(root, name='valid'):
+    p = root/f'HM36Vid_{name}full_all_cache'/f'HM36Vid_{name}full_all_w128xh128_keypoint_db_sample-1.pkl'
+    p.parent.mkdir(parents=True, exist_ok=True)
+    return p
+
+
+def made_db(subjects=(9,11)):
+    "Two videos of two and three frames a subject, the subjects taking turns."
+    return {(s,a,1,4): [frame(f'../../data/hm36/{s}_{a}/{t}.jpg', 100*s+10*a+t) for t in range(a)]
+            for a in (2,3) for s in subjects}
+
+
+@pytest.fixture
+def hm36(tmp_path):
+    root = tmp_path/'hm36'
+    for name,subjects in dict(train=(1,5), valid=(9,11)).items():
+        db = made_db(subjects)
+        pickle_path(root, name).write_bytes(pickle.dumps(db))
+        for (s,a,_,_),v in db.items():
+            for t in range(len(v)): image(root/f'{s}_{a}'/f'{t}.jpg', (50, 50+2*(a==3)), value=10*s+t)
+    return root
+
+
+def test_hm36_crops_are_the_published_ones(hm36):
+    db = made_db()
+    for c in hm36_clips(hm36)[0]:
+        records = [f for k,v in db.items() if k[0]==int(c.name[1:]) for f in v]
+        assert len(records)==len(c)==5 and c.skel is H36M16 and c.notes==()
+        for i,f in enumerate(records):
+            s = max(f['width'], f['height'])/200
+            centre,scale = c.center_scale(i)
+            assert centre==pytest.approx([f['center_x'], f['center_y']+15*s], abs=1e-10)
+            assert scale==pytest.approx(1.25*s, abs=1e-12)
+            assert (c.joints[i]==f['joints_3d'][:,:2]).all() and c.vis[i].all()
+
+
+def test_hm36_a_test_clip_is_a_subject_and_a_training_clip_a_video(hm36):
+    test,absent = hm36_clips(hm36)
+    assert [c.name for c in test]==['S9','S11'] and absent==[]
+    paths = [os.path.relpath(p, hm36) for p in test[1].frames.paths]
+    assert paths==[f'11_{a}/{t}.jpg' for a in (2,3) for t in range(a)]
+    assert test[1].frames[2].shape==(52,50,3) and test[1].size==(50,50) and test[1][2:].size==(50,52)
+    assert abs(int(test[1].frames[4].mean())-112)<2
+    train,_ = hm36_clips(hm36, 'train')
+    assert [(c.name, len(c)) for c in train]==[('S1_2_1_4',2), ('S5_2_1_4',2), ('S1_3_1_4',3), ('S5_3_1_4',3)]
+    assert [c.name for c in hm36_clips(hm36, 'all')[0]]==[c.name for c in train+test]
+    says('split', hm36_clips, hm36, 'validation')
+
+
+def test_hm36_pck_is_the_direct_formula(hm36):
+    c = hm36_clips(hm36)[0][0]
+    gt,g = c.joints,np.random.default_rng(2)
+    pred = gt+g.normal(size=gt.shape)*60
+    torso = np.hypot(*(gt[:,8]-(gt[:,2]+gt[:,3])/2).T)
+    ours,counted = pck(pred, gt, c.vis, c.skel, torso=c.torso)
+    assert (ours==(np.hypot(*np.moveaxis(pred-gt, -1, 0))<=.2*torso[:,None])).all() and counted.all()
+    assert .1<ours.mean()<.9
+    assert (ours==pck(pred, gt, c.vis, c.skel)[0]).all()
+
+
+def test_hm36_hidden_joints(hm36):
+    db = made_db()
+    f = db[9,2,1,4][1]
+    f['joints_3d_vis'][[2,8],0] = 0                      # what the torso hangs on
+    f['joints_3d_vis'][5,1] = 0                          # only the first column counts
+    f['joints_3d'][8,2] = np.nan                         # the third number is not used
+    pickle_path(hm36).write_bytes(pickle.dumps(db))
+    c = hm36_clips(hm36)[0][0]
+    assert c.vis[1].tolist()==[j not in (2,8) for j in range(16)] and np.isnan(c.joints[1,[2,8]]).all()
+    p = f['joints_3d'][:,:2]
+    assert c.torso[1]==pytest.approx(np.linalg.norm(p[8]-(p[2]+p[3])/2)) and '2 of 80' in c.notes[0]
+    f['joints_3d'][0,1] = np.nan
+    pickle_path(hm36).write_bytes(pickle.dumps(db))
+    says(r'\(9, 2, 1, 4\), frame 1: a visible joint', hm36_clips, hm36)
+
+
+def test_hm36_absent(hm36):
+    (hm36/'9_3'/'2.jpg').unlink()
+    (hm36/'5_2'/'0.jpg').unlink()
+    assert [c.name for c in hm36_clips(hm36)[0]]==['S11'] and hm36_clips(hm36)[1]==['S9']
+    assert hm36_clips(hm36, 'train')[1]==['S5_2_1_4'] and hm36_clips(hm36, 'all')[1]==['S5_2_1_4','S9']
+    (hm36/'11_2'/'0.jpg').unlink()
+    assert '9_3/2.jpg' in says('none of the 2 clips', hm36_clips, hm36)
+    pickle_path(hm36).unlink()
+    assert 'validfull_all_w128xh128' in says('no such file', hm36_clips, hm36)
+
+
+def test_hm36_paths_without_the_prefix(hm36, tmp_path):
+    image(tmp_path/'elsewhere'/'1.jpg')
+    db = {(9,2,1,1): [frame('9_2/0.jpg'), frame(str(tmp_path/'elsewhere'/'1.jpg'))]}
+    pickle_path(hm36).write_bytes(pickle.dumps(db))
+    assert len(hm36_clips(hm36)[0][0])==2
+
+
+@pytest.mark.parametrize('change,what', [
+    (dict(joints_3d=np.zeros((17,3))), r'joints \(17, 3\)'), (dict(joints_3d=np.zeros((16,2))), r'\(16, 2\)'),
+    (dict(joints_3d_vis=np.ones(16)), r'visibility \(16,\)'), (dict(joints_3d=np.full((16,3), np.nan)), 'coordinates'),
+    (dict(joints_3d='text'), 'could not convert'), (dict(joints_3d=np.full((16,3), 'a')), 'convert'),
+    (dict(joints_3d=None), 'frame 1'), (dict(width=0), 'size 0x'), (dict(height=-3), '-3'), (dict(width=np.nan), 'nan'),
+    (dict(width=1, height=1), 'size 1x1'), (dict(center_x=np.inf), 'box'), (dict(center_y=[1,2]), 'frame 1'),
+    (dict(image=''), 'path'), (dict(image=3), 'path'), (dict(image=b'a.jpg'), 'path')])
+def test_hm36_malformed_frames(tmp_path, change, what):
+    p = tmp_path/'labels.pkl'
+    p.write_bytes(pickle.dumps({(9,2,1,1): [frame()], (11,3,2,4): [frame(), frame(**change)]}))
+    assert r'labels.pkl, video (11, 3, 2, 4), frame 1' in says(what, read_hm36_labels, p)
+    p.write_bytes(pickle.dumps({(9,2,1,1): [{k:v for k,v in frame().items() if k not in change}]}))
+    says(f'frame 0: has no {next(iter(change))}', read_hm36_labels, p)
+
+
+@pytest.mark.parametrize('db,what', [
+    ([frame()], 'no dict'), ({}, 'no dict'), ({(9,2,1): [frame()]}, 'key 0'), ({'9211': [frame()]}, 'key 0'),
+    ({9: [frame()]}, 'key 0'), ({(9,2,1,1.5): [frame()]}, 'key 0'), ({(9,2,1,'1'): [frame()]}, 'key 0'),
+    ({(9,2,1,1): []}, 'empty'), ({(9,2,1,1): frame()}, 'not a list'), ({(9,2,1,1): [[1]]}, 'frame 0: is not a dict')])
+def test_hm36_malformed_structure(tmp_path, db, what):
+    (tmp_path/'x.pkl').write_bytes(pickle.dumps(db))
+    assert 'x.pkl' in says(what, read_hm36_labels, tmp_path/'x.pkl')
+
+
+@pytest.mark.parametrize('protocol', range(6))
+def test_hm36_numpy_in_every_protocol(tmp_path, protocol):
+    f = frame()
+    f |= dict(center_x=np.float64(f['center_x']), width=np.float32(120), height=np.int16(90), image=np.str_('a/b.jpg'),
+              joints_3d=np.asfortranarray(f['joints_3d'].astype('>f4')), joints_3d_vis=np.ones((16,3), np.uint8))
+    (tmp_path/'x.pkl').write_bytes(pickle.dumps({(np.int64(9),2,1,1): [f]}, protocol))
+    (key,v), = read_hm36_labels(tmp_path/'x.pkl').items()
+    assert key==(9,2,1,1) and all(type(k) is int for k in key) and v['images']==['a/b.jpg']
+    assert (v['joints'][0]==f['joints_3d'][:,:2].astype(float)).all() and v['joints'].dtype==float and v['vis'].all()
+    centre,scale = box_to_center_scale(v['boxes'][0])
+    assert centre==pytest.approx([f['center_x'], f['center_y']+15*.6]) and scale==pytest.approx(1.25*.6)
+    v['joints'][0,0] = 1                                 # belongs to the caller
+
+
+# Python 2's cPickle, protocol 2: byte strings as text, __builtin__-era names, raw array bytes as a string
+
+def py2_str(s): return b'U'+bytes([len(s)])+s if len(s)<256 else b'T'+struct.pack('<i', len(s))+s
+def py2_int(i): return b'K'+bytes([i]) if 0<=i<256 else b'J'+struct.pack('<i', i)
+def py2_float(x): return b'G'+struct.pack('>d', x)
+
+def py2_array(a):
+    a = np.ascontiguousarray(a, '<f8')
+    dtype = (b'cnumpy\ndtype\n' + py2_str(b'f8') + py2_int(0) + py2_int(1) + b'\x87R(' + py2_int(3) + py2_str(b'<') +
+             b'NNN' + py2_int(-1) + py2_int(-1) + py2_int(0) + b'tb')
+    return (b'cnumpy.core.multiarray\n_reconstruct\n' + b'cnumpy\nndarray\n' + py2_int(0) + b'\x85' + py2_str(b'b') +
+            b'\x87R(' + py2_int(1) + py2_int(a.shape[0]) + py2_int(a.shape[1]) + b'\x86' + dtype + b'\x89' +
+            py2_str(a.tobytes()) + b'tb')
+
+def py2_record(f):
+    body = b''.join(py2_str(k.encode()) + (py2_str(v.encode()) if isinstance(v, str) else
+                    py2_array(v) if isinstance(v, np.ndarray) else py2_float(v)) for k,v in f.items())
+    return b'}(' + body + b'u'
+
+def test_hm36_written_by_python_2(hm36):
+    db = {k:v for k,v in made_db().items() if k[0]==9}
+    data = b'\x80\x02}(' + b''.join(b'('+b''.join(map(py2_int, k))+b't](' + b''.join(map(py2_record, v))+b'e'
+                                    for k,v in db.items()) + b'u.'
+    with pytest.raises(UnicodeDecodeError): pickle.loads(data)          # it is Python 2's: not readable as it is
+    ops = [o.name for o,_,_ in pickletools.genops(data)]
+    assert 'BINSTRING' in ops and 'SHORT_BINSTRING' in ops
+    pickle_path(hm36).write_bytes(data)
+    (c,),_ = hm36_clips(hm36)
+    records = [f for v in db.values() for f in v]
+    assert len(c)==5 and all((j==f['joints_3d'][:,:2]).all() for j,f in zip(c.joints, records))
+
+
+def test_hm36_a_real_protocol_2_pickle_spells_bytes_as_text(tmp_path):
+    data = pickle.dumps({(9,2,1,1): [frame()]}, protocol=2)
+    assert b'_codecs\nencode' in data
+    (tmp_path/'x.pkl').write_bytes(data.replace(b'numpy._core.multiarray', b'numpy.core.multiarray'))
+    assert read_hm36_labels(tmp_path/'x.pkl')[9,2,1,1]['joints'][0].tolist()==frame()['joints_3d'][:,:2].tolist()
+
+
+# --- hostile pickles
+
+class Calls:
+    "Pickles as a call."
+    def __init__(self, f, *args): self.call = f,args
+    def __reduce__(self): return self.call
+
+
+class Thing:
+    "An object of a class of ours."
+    def __init__(self): self.a = 1
+
+
+def hostile(marker):
+    "Payloads that would create `marker`, and some that would only make an object."
+    touch = f"open({str(marker)!r}, 'w').close()"
+    shell = Calls(os.system, f'touch {marker}')
+    yield 'system',shell
+    yield 'eval',Calls(builtins.eval, touch)
+    yield 'exec',Calls(builtins.exec, touch)
+    yield 'open',Calls(builtins.open, str(marker), 'w')
+    yield 'getattr',Calls(builtins.getattr, shell, 'x')
+    yield 'Thing',Thing()
+    yield 'loads',Calls(pickle.loads, pickle.dumps(shell))
+    yield 'system',np.array([shell, None], object)
+    yield 'system',np.array([[shell]]*3, object).reshape(3,1)
+    yield 'numpy.load',Calls(np.load, str(marker), 'r', True)
+    yield 'record',np.rec.array([(1,2.)], dtype='i4,f8')[0]
+    yield 'bytearray|system',Calls(bytearray, 3)
+
+
+def places(bad):
+    "A label dict with the payload in each place where something is expected."
+    yield bad
+    yield {(9,2,1,1): bad}
+    yield {(9,2,1,1): [bad]}
+    yield {(9,2,1,1): [frame(), frame(extra=bad)]}
+    for k in frame(): yield {(9,2,1,1): [frame(**{k:bad})]}
+    yield [{(9,2,1,1): [frame()]}, bad]
+
+
+@pytest.mark.parametrize('protocol', (0, 2, 4, 5))
+def test_a_hostile_pickle_is_named_and_nothing_runs(tmp_path, protocol):
+    p,marker,seen = tmp_path/'x.pkl',tmp_path/'marker',set()
+    for what,bad in hostile(marker):
+        for db in places(bad):
+            p.write_bytes(pickle.dumps(db, protocol))
+            seen.add(says('x.pkl: it asks for .* nothing was run', read_hm36_labels, p).split("'")[1])
+            assert not marker.exists(), what
+    assert {'builtins.eval','builtins.exec'}<={n.replace('__builtin__', 'builtins') for n in seen}
+    assert any(n.endswith('.system') for n in seen) and any(n.endswith(('Thing','_reconstructor')) for n in seen)
+
+
+def test_the_payloads_are_real(tmp_path):
+    for k,(what,bad) in enumerate(hostile(tmp_path/'marker')):
+        if what in ('system','eval','exec','open','loads'):
+            pickle.loads(pickle.dumps(bad))
+            assert (tmp_path/'marker').exists(), what
+            (tmp_path/'marker').unlink()
+
+
+def raw(*ops): return b'\x80\x04'+b''.join(ops)+b'.'
+def name(module, n): return f'c{module}\n{n}\n'.encode()
+def text(s): return b'X'+struct.pack('<I', len(s))+s.encode()
+
+RECONSTRUCT = name('numpy.core.multiarray', '_reconstruct')+name('numpy', 'ndarray')+b'K\x00\x85C\x01b\x87R'
+SCALAR = name('numpy.core.multiarray', 'scalar')
+
+def DTYPE(code, order='<'):
+    return (name('numpy', 'dtype')+text(code)+b'\x89\x88\x87R(K\x03'+text(order)+b'NNNK\x08K\x08K\x00tb')
+
+def ARRAY(dtype, shape, data): return RECONSTRUCT+b'(K\x01'+shape+dtype+b'\x89'+data+b'tb'
+
+ONE,A8 = b'K\x01\x85',b'C\x08'+b'A'*8                  # shape (1,), eight bytes
+BUFFER = name('numpy._core.numeric', '_frombuffer')
+NO_NUMBERS = [
+    ARRAY(DTYPE('O8'), ONE, b'](Ne'), ARRAY(DTYPE('O8'), ONE, A8), ARRAY(DTYPE('f8', 'O,<'), ONE, b'C\x10'+b'A'*16),
+    ARRAY(DTYPE('f8,O'), ONE, b'C\x10'+b'A'*16), ARRAY(DTYPE('V8'), ONE, A8), ARRAY(DTYPE('M8'), ONE, A8),
+    ARRAY(b'N', ONE, A8), SCALAR+DTYPE('O8')+A8+b'\x86R', BUFFER+b'('+A8+DTYPE('O8')+ONE+text('C')+b'tR']
+BROKEN = [
+    ARRAY(DTYPE('f8'), b'K\x09K\x09\x86', A8), ARRAY(DTYPE('f8'), ONE, b'C\x07'+b'A'*7),
+    ARRAY(DTYPE('f3'), ONE, b'C\x03AAA'), ARRAY(DTYPE('f8'), ONE, b'K\x05'),
+    ARRAY(name('numpy', 'dtype')+text('f8')+b'\x85R', ONE, A8),
+    RECONSTRUCT, RECONSTRUCT+b'K\x05b', RECONSTRUCT+b'(K\x01tb', SCALAR+DTYPE('f8')+b'\x85R', SCALAR+b')R',
+    name('_codecs', 'encode')+b'K\x01\x85R', name('_codecs', 'encode')+b')R',
+    RECONSTRUCT+b'\x94(K\x01K\x01\x85'+DTYPE('f8')+b'\x89h\x00tb']     # its bytes are the array itself
+ODD = [DTYPE('f8'), name('numpy', 'ndarray'), name('_codecs', 'encode')+text('a')+text('rot13')+b'\x86R']
+
+
+@pytest.mark.parametrize('array', NO_NUMBERS+BROKEN)
+def test_arrays_that_are_none(tmp_path, array):
+    p = tmp_path/'x.pkl'
+    p.write_bytes(raw(array))
+    what = 'not of numbers' if array in NO_NUMBERS else ''
+    with pytest.raises(Exception, match=what or None): datasets._plain(datasets._unpickle(p))
+    p.write_bytes(raw(ARRAY(DTYPE('f8'), ONE, A8)))                    # the same spelling, and right
+    assert datasets._plain(datasets._unpickle(p)).tolist()==np.frombuffer(b'A'*8).tolist()
+
+
+@pytest.mark.parametrize('array', NO_NUMBERS+BROKEN+ODD)
+def test_where_an_array_that_is_none_stands(tmp_path, array):
+    p = tmp_path/'x.pkl'
+    key,rest = b'(K\x09K\x02K\x01K\x01t',set(frame())-{'joints_3d'}
+    record = b'}('+text('joints_3d')+array+b''.join(text(k)+b'K\x05' for k in rest)+b'u'
+    p.write_bytes(raw(b'}(', key, b'](', record, b'eu'))
+    assert 'x.pkl' in says(r'video \(9, 2, 1, 1\), frame 0', read_hm36_labels, p)
+    p.write_bytes(raw(b'}(', b'(', array, b'K\x02K\x01K\x01t](Neu'))    # as a part of a key
+    says('key 0', read_hm36_labels, p)
+
+
+@pytest.mark.parametrize('data', [
+    b'', b'half', pickle.dumps({(9,2,1,1): [frame()]})[:-40], b'\x80\x04}', raw(text('id'), b'Q'), raw(b'Ppid\n'),
+    raw(b'\x82\x01'), raw(name('numpy', 'ndarray'), b'N}', text('__setstate__'), b'Ns\x86b'),
+    raw(name('numpy', 'dtype'), b'}', text('x'), b'Nsb'), raw(b')', b'}', text('x'), b'Nsb'),
+    raw(name('numpy', 'dtype'), b')}', text('a'), b'Ns\x92'), b'\x80\x05\x97.', raw(name('numpy', 'dtype'), b'Na')])
+def test_broken_and_odd_pickles(tmp_path, data):
+    (tmp_path/'x.pkl').write_bytes(data)
+    known = {k:dict(vars(v)) for k,v in datasets._NAMES.items()}
+    assert 'x.pkl' in says('not a readable pickle|asks for', read_hm36_labels, tmp_path/'x.pkl')
+    assert {k:dict(vars(v)) for k,v in datasets._NAMES.items()}==known       # our own classes are as they were
+
+
+@pytest.mark.parametrize('module,n', [
+    ('os','system'), ('builtins','eval'), ('numpy','load'), ('numpy.core.multiarray','fromfile'),
+    ('numpy','_reconstruct'), ('numpy.core.multiarray','_reconstruct.__globals__'), ('numpy','ndarray.tofile'),
+    ('_codecs','open'), ('codecs','encode'),
+    ('_codecs','encode.__self__'), ('ttp_nb.datasets','Clip'), ('numpy.core.multiarray ','scalar')])
+def test_names_are_matched_whole(tmp_path, module, n):
+    for data in (raw(name(module, n), b')R'), raw(text(module), text(n), b'\x93', b')R')):
+        (tmp_path/'x.pkl').write_bytes(data)
+        says(f"asks for '{module}.{n}'", read_hm36_labels, tmp_path/'x.pkl')
+
+
+def test_no_numpy_function_is_handed_out():
+    assert all(issubclass(c, datasets._Record) and not hasattr(c('x'), '__dict__') for c in datasets._NAMES.values())
+
+
+# --- COCO
+
+def coco(videos, names=('nose','left_hand','right_hand'), skeleton=((1,2),(1,3)), **cat):
+    "A json as documented: {folder: (T,J,2)}, every joint labelled."
+    d = dict(images=[], annotations=[], categories=[dict(id=1, name='imp', keypoints=list(names),
+                                                         skeleton=[list(l) for l in skeleton]) | cat])
+    for folder,kps in videos.items():
+        for t,kp in enumerate(kps):
+            i = len(d['images'])+1
+            d['images'].append(dict(id=i, file_name=f'{folder}/{t}.png'))
+            d['annotations'].append(dict(id=i, image_id=i, category_id=1, bbox=[10,20,30,40],
+                                         keypoints=[float(v) for x,y in kp for v in (x,y,2)]))
+    return d
+
+
+def save(root, d, file='test.json', images=True, missing=()):
+    root.mkdir(parents=True, exist_ok=True)
+    for im in d['images'] if images else ():
+        if im['file_name'] not in missing: image(root/im['file_name'], value=im['id'])
+    (root/file).write_text(json.dumps(d))
+    return root/file
+
+
+def two(T=4): return {k:np.random.default_rng(s).uniform(5, 40, (T,3,2)) for s,k in enumerate(('a','b'))}
+
+
+def test_coco_plain(tmp_path):
+    videos = two()
+    clips,absent = coco_clips(save(tmp_path, coco(videos)))
+    assert [c.name for c in clips]==['a','b'] and absent==[]
+    for c,k in zip(clips, 'ab'):
+        assert (c.joints==videos[k]).all() and c.vis.all() and c.torso is None and c.notes==() and c.size==(64,48)
+        assert c.skel.name=='imp' and c.skel.limbs==((0,1),(0,2)) and c.skel.pairs==((2,1),) and c.skel.torso is None
+        centre,scale = c.center_scale(0)
+        assert centre==pytest.approx([10+15-1, 20+20-1+15*.2]) and scale==pytest.approx(1.25*.2)
+        assert c.boxes[0].tolist()==[10,20,39,59]
+    with pytest.raises(TTPError, match='torso'): pck(clips[0].joints, clips[0].joints, skel=clips[0].skel)
+
+
+def test_coco_images_elsewhere_and_absent(tmp_path):
+    d = coco(two())
+    p = save(tmp_path/'images', d, missing=['b/2.png']).rename(tmp_path/'labels.json')
+    clips,absent = coco_clips(p, tmp_path/'images')
+    assert [c.name for c in clips]==['a'] and absent==['b'] and abs(int(clips[0].frames[3].mean())-4)<=1
+    assert coco_clips(str(p), str(tmp_path/'images'))[1]==['b']
+    assert 'a/0.png' in says('none of the 2 clips', coco_clips, p)
+
+
+def test_coco_visibility(tmp_path):
+    d = coco(two())
+    d['annotations'][0]['keypoints'] = [0,0,0, 7,8,1, 9,9,2]
+    d['annotations'][1]['keypoints'] = [5,5,0, 1,2,0, 3,4,0]
+    c = coco_clips(save(tmp_path, d))[0][0]
+    assert c.vis[:2].tolist()==[[False,True,True],[False]*3] and np.isnan(c.joints[[0,1,1,1],[0,0,1,2]]).all()
+    assert c.joints[0,1:].tolist()==[[7,8],[9,9]] and c.notes==()
+
+
+def test_coco_names_make_pairs_and_torso(tmp_path):
+    def skel(names, limbs=()):
+        return coco_clips(save(tmp_path, coco({'a':np.ones((1,len(names),2))}, names, limbs)))[0][0].skel
+    s = skel(COCO17.joints, [(a+1,b+1) for a,b in COCO17.limbs])
+    assert (s.limbs,s.torso)==(COCO17.limbs,COCO17.torso) and (s.flip==COCO17.flip).all()
+    s = skel(['Left Hip', 'Right Hip', 'shoulderLeft', 'SHOULDER (RIGHT)', 'left eye', 'eye_right', 'leftover', 'hips'])
+    assert set(s.pairs)=={(1,0),(3,2),(5,4)} and s.torso==((2,3),(0,1))
+    assert skel(['l_eye', 'r_eye', 'lefteye', 'righteye']).pairs==()
+    assert skel(['left_hand', 'right_foot', 'left_right']).pairs==()
+    assert skel(['shoulder', 'left_hip']).torso==((0,),(1,)) and skel(['left_shoulder', 'right_shoulder']).torso is None
+    assert skel(['left_toe_1', 'left_toe_2', 'right_toe_2', 'right_toe_1']).pairs==((2,1),(3,0))
+    assert skel(['a','b']).limbs==()
+    assert _side('leftEye2')==('left','eye 2') and _side('LEFT')==('left','') and _side('upright')==(None,'upright')
+
+
+def test_coco_pck_where_the_torso_is_known(tmp_path):
+    names = ['left_shoulder','right_shoulder','left_hip','right_hip']
+    kp = np.array([[[10,0],[30,0],[10,50],[30,50]]], float)
+    c = coco_clips(save(tmp_path, coco({'a':kp}, names)))[0][0]
+    assert [int(pck(c.joints+[d,0], c.joints, c.vis, c.skel, torso=c.torso)[0].sum()) for d in (10, 10.1)]==[4,0]
+
+
+@pytest.mark.parametrize('cat,what', [
+    (dict(skeleton=[[0,1]]), 'no joint 0, COCO counts from 1 to 3'), (dict(skeleton=[[1,4]]), 'no joint 4'),
+    (dict(skeleton=[[1,2,3]]), 'pairs'), (dict(skeleton='none'), 'pairs'), (dict(skeleton=[[1,1]]), 'different joints'),
+    (dict(skeleton=[[1,'2']]), 'no joint 2'), (dict(keypoints='abc'), 'names'), (dict(keypoints=[1,2,3]), 'names'),
+    (dict(keypoints=['a','a','b']), 'twice'), (dict(keypoints=['left_eye','right_eye','eye right']), 'more than one')])
+def test_coco_malformed_categories(tmp_path, cat, what):
+    d = coco(two()); d['categories'][0] |= cat
+    assert 'test.json' in says(what, coco_clips, save(tmp_path, d))
+
+
+def test_coco_which_category(tmp_path):
+    d = coco(two())
+    d['categories'].insert(0, dict(id=7, name='dog'))
+    d['annotations'].append(dict(id=99, image_id=1, category_id=7, bbox=[0,0,5,5]))
+    clips,_ = coco_clips(save(tmp_path, d))
+    assert clips[0].skel.name=='imp' and clips[0].notes==('1 annotations of other categories left out',)
+    d['categories'][0]['keypoints'] = ['tail']
+    says('2 categories have keypoints', coco_clips, save(tmp_path, d))
+    d['categories'] = []
+    says('0 categories', coco_clips, save(tmp_path, d))
+    d = coco(two()); del d['categories'][0]['id']
+    assert len(coco_clips(save(tmp_path, d))[0])==2
+
+
+def test_coco_order_and_videos(tmp_path):
+    d = coco({'a/x':np.ones((12,3,2))})
+    d['images'].reverse()
+    base = lambda d: [os.path.basename(p) for p in coco_clips(save(tmp_path, d))[0][0].frames.paths]
+    assert base(d)==[f'{i}.png' for i in range(12)]
+    for key in ('frame_id','frame_index'):
+        e = copy.deepcopy(d)
+        for im in e['images']: im[key] = im['id']*7%12
+        c = coco_clips(save(tmp_path, e))[0][0]
+        order = sorted(range(1, 13), key=lambda i: i*7%12)
+        assert [abs(int(c.frames[t].mean())-i)<=1 for t,i in enumerate(order)]==[True]*12
+        assert [int(os.path.basename(p)[:-4])+1 for p in c.frames.paths]==order
+    del e['images'][0]['frame_index']                      # not for all: names decide
+    assert base(e)==[f'{i}.png' for i in range(12)]
+    for i,im in enumerate(d['images']): im['video_id'] = 5+i%2
+    d['videos'] = [dict(id=6, name='odd')]
+    assert [(c.name, len(c)) for c in coco_clips(save(tmp_path, d))[0]]==[('5',6), ('odd',6)]
+    d['videos'].append(dict(id=5, name='odd'))
+    says('two videos have the same name', coco_clips, save(tmp_path, d))
+    d['videos'] = [dict(id=6, name='5')]
+    says('two videos have the same name', coco_clips, save(tmp_path, d))
+    del d['images'][3]['video_id']
+    says('needs .* a video_id', coco_clips, save(tmp_path, d))
+
+
+def test_coco_images_without_folder(tmp_path):
+    d = coco({'a':np.ones((3,3,2))})
+    for im in d['images']: im['file_name'] = im['file_name'][2:]
+    assert [c.name for c in coco_clips(save(tmp_path, d, 'walk.json'))[0]]==['walk']
+
+
+def test_natural_order():
+    assert sorted(['a10/b2', 'a9/b10', 'a9/b9', 'B1', '7'], key=_natural)==['7', 'a9/b9', 'a9/b10', 'a10/b2', 'B1']
+
+
+def test_coco_boxes_that_are_not_there(tmp_path):
+    d = coco({'a':np.ones((8,3,2)), 'b':np.ones((2,3,2))})
+    a = d['annotations']
+    a[1]['bbox'] = None; a[1]['keypoints'] = [10,20,2, 30,60,1, 500,500,0]       # around two joints
+    a[2]['bbox'] = [5,5,0,0]; a[2]['keypoints'] = [10,20,2, 0,0,0, 0,0,0]        # one joint: the frame before
+    del a[4]['bbox'], a[4]['keypoints']                                          # nothing at all
+    a[6]['bbox'] = [1,2,3,4]
+    del a[7]                                                                     # no annotation: the nearest is frame 6
+    c = coco_clips(save(tmp_path, d))[0][0]
+    assert c.boxes[1]==pytest.approx([6,16,34,64]) and (c.boxes[2]==c.boxes[1]).all()
+    assert c.boxes[4].tolist()==[10,20,39,59] and c.boxes[7].tolist()==[1,2,3,5]
+    assert np.isnan(c.joints[[4,7]]).all() and not c.vis[[4,7]].any()
+    assert c.notes==('1 of 8 frames without annotation (7): joints unknown',
+                     '1 of 8 frames without bbox (1): a box around the joints',
+                     "3 of 8 frames without bbox and joints (2, 4, 7): the nearest frame's box")
+
+
+def test_coco_nobody_in_a_video(tmp_path):
+    d = coco(two())
+    d['annotations'] = d['annotations'][:4]
+    clips,absent = coco_clips(save(tmp_path, d))
+    assert [c.name for c in clips]==['a'] and absent==['b']
+    for a in d['annotations']: a['bbox'] = [0,0,0,0]; a['keypoints'] = [1,1,0]*3
+    says('no annotation has a bbox', coco_clips, save(tmp_path, d))
+    d['annotations'] = []
+    says('no annotations', coco_clips, save(tmp_path, d))
+
+
+def test_coco_several_people(tmp_path):
+    d = coco(two())
+    more = copy.deepcopy(d['annotations'][:4])
+    for a in d['annotations']: a['track_id'] = 3
+    for a in more: a['track_id'] = 8; a['bbox'] = [0,0,9,9]
+    d['annotations'] += more
+    p = save(tmp_path, d)
+    assert 'track_id 3 and 8' in says('a/0.png has two annotations.*person', coco_clips, p)
+    assert [c.name for c in coco_clips(p, person=3)[0]]==['a','b']
+    (c,),absent = coco_clips(p, person=8)
+    assert absent==['b'] and c.boxes[0].tolist()==[0,0,8,8]
+    says('no annotations with track_id 4', coco_clips, p, person=4)
+    d['annotations'].append(dict(more[0], keypoints=[1,1,2]*3))
+    says('two annotations', coco_clips, save(tmp_path, d), person=8)
+
+
+@pytest.mark.parametrize('change,what', [
+    (dict(keypoints=[1,2,2]), 'must be 9 numbers .* found 3'), (dict(keypoints='text'), 'a/1.png'),
+    (dict(keypoints=[float('nan'),1,2]*3), 'no coordinates'), (dict(keypoints=[[1,2,2]]*3), 'must be 9'),
+    (dict(keypoints=[1,1,float('nan')]*3), 'no coordinates'), (dict(keypoints={'a':1}), 'a/1.png'),
+    (dict(keypoints=[10**400,1,2]*3), 'a/1.png'), (dict(bbox=[1,2,3]), 'bbox must be'),
+    (dict(bbox=[1,2,3,float('inf')]), 'bbox must be'), (dict(bbox='wide'), 'a/1.png'),
+    (dict(image_id=77), 'image 77, which'), (dict(image_id=[1]), 'listed'), (dict(image_id=None), 'listed')])
+def test_coco_malformed_annotations(tmp_path, change, what):
+    d = coco(two()); d['annotations'][1] |= change
+    assert 'test.json' in says(what, coco_clips, save(tmp_path, d))
+
+
+@pytest.mark.parametrize('change', [dict(id=1), dict(id=None), dict(id=[2]), dict(file_name=None), dict(file_name='')])
+def test_coco_malformed_images(tmp_path, change):
+    d = coco(two()); d['images'][1] |= change
+    says('needs a file_name, an id', coco_clips, save(tmp_path, d, images=False))
+    d = coco(two())
+    for im in d['images']: im['frame_id'] = str(im['id'])
+    says("a/0.png: frame_id '1' is not a number", coco_clips, save(tmp_path, d))
+
+
+def test_coco_files_that_are_none(tmp_path):
+    says('no such json', coco_clips, tmp_path/'x.json')
+    says('no such json', coco_clips, tmp_path)
+    for text_ in ('', '{', '['*100000, '\x00'):
+        (tmp_path/'x.json').write_text(text_)
+        says('x.json: not a readable json', coco_clips, tmp_path/'x.json')
+    (tmp_path/'x.json').write_bytes(b'\xff\xfe"')
+    says('not a readable json', coco_clips, tmp_path/'x.json')
+    for key in ('images','annotations','categories'):
+        for value in (None, {}, [1], 'x'):
+            d = coco(two()) | {'images':[]} | {key:value}
+            says(f"no list of records '{key}'", coco_clips, save(tmp_path, d, images=False))
+    says("'videos'", coco_clips, save(tmp_path, coco(two()) | {'videos':3}))
+    (tmp_path/'x.json').write_text('[]')
+    says("'categories'", coco_clips, tmp_path/'x.json')
+
+
+# --- one function for all
+
+def test_read_clips(tmp_path, bbc, hm36):
+    root = tmp_path/'coco'
+    save(root, coco({'a':np.ones((2,3,2))})); save(root, coco({'b':np.ones((2,3,2))}), 'train.json')
+    for split,names in dict(test=['a'], train=['b'], all=['b','a']).items():
+        assert [c.name for c in read_clips('coco', root, split)[0]]==names
+    assert [c.name for c in read_clips('coco', root/'test.json', 'train')[0]]==['a']
+    assert [c.name for c in read_clips('bbc', bbc[0])[0]]==[c.name for c in bbc_clips(bbc[0])[0]]
+    assert [c.name for c in read_clips('hm36', hm36, 'train')[0]]==[c.name for c in hm36_clips(hm36, 'train')[0]]
+    frames = np.zeros((2,32,32,3), np.uint8)
+    write_penn([Clip('p', frames, [[1,1,30,30]]*2, np.full((2,13,2), 9.))], tmp_path/'penn', [False])
+    assert [c.name for c in read_clips('penn', tmp_path/'penn')[0]]==['0001']
+    for kind in ('mpii', '', None, ['bbc']): says('penn, bbc, hm36, coco', read_clips, kind, root)
+    says("split must be", read_clips, 'coco', root, 'val')
+    (root/'train.json').unlink()
+    says('train.json', read_clips, 'coco', root, 'train')
+    save(root, coco({'a':np.ones((2,3,2))}), 'train.json')
+    says('share the name', read_clips, 'coco', root, 'all')
+
+
+def test_a_broken_image_is_named(hm36):
+    (hm36/'9_2'/'1.jpg').write_bytes(b'no image')
+    c = hm36_clips(hm36)[0][0]
+    assert c.frames[0].shape==(50,50,3)
+    says('9_2/1.jpg', lambda: c.frames[1])
+    with pytest.raises(IndexError): c.frames[5]
+    assert [f.shape for f in c.frames[3:]]==[(52,50,3)]*2 and len(pickle.loads(pickle.dumps(c.frames)))==5
