@@ -5,15 +5,15 @@ from pathlib import Path
 import cv2, numpy as np, pytest, torch
 from scipy.io import loadmat, savemat
 from tiny import leftovers, noise_clip, person, tiny_model
-from ttp_nb import cli, joint_model, synthetic
+from ttp_nb import cli, joint_model, recipes, synthetic
 from ttp_nb.clips import write_penn
-from ttp_nb.cli import check_folder, main, make_parser, shorten
+from ttp_nb.cli import check_folder, main, make_parser
 from ttp_nb.joint_model import load_model, read_card, save_model
 from ttp_nb.skeletons import H36M16, TTPError
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
 needs_real = pytest.mark.skipif(not (REAL/'labels').is_dir(), reason=f'needs Penn Action in {REAL} (set TTP_REAL)')
-COMMANDS = 'demo','synth','train','evaluate'
+COMMANDS = 'demo','synth','train','evaluate','reproduce'
 
 
 class Said:
@@ -64,6 +64,12 @@ def evaluate(ttp, root, model, tmp_path):
         return ttp('evaluate', *[x for k,v in o.items() if v is not None for x in (f'--{k}', v)], *args)
     return run
 
+def no_drawing(monkeypatch, instead=None):
+    "Whoever draws people gets this instead."
+    def never(*a, **k): raise AssertionError('work was done first')
+    for module in (synthetic, recipes): monkeypatch.setattr(module, 'synthetic_clips', instead or never)
+    return never
+
 def nothing_written(folder): return not folder.exists() or not [p for p in folder.rglob('*') if p.is_file()]
 
 
@@ -84,7 +90,7 @@ for args in [['--help'], *[[c, '--help'] for c in {COMMANDS}], ['nonsense'], []]
 print('loaded', [m for m in ('torch', 'torchvision', 'numpy', 'cv2', 'matplotlib', 'scipy', 'av') if m in sys.modules],
       file=sys.stderr)'''
     r = fresh(code)
-    assert [line for line in r.stderr.splitlines() if line.startswith('exit')]==['exit 0']*5+['exit 2']*2, r.stderr
+    assert [line for line in r.stderr.splitlines() if line.startswith('exit')]==['exit 0']*6+['exit 2']*2, r.stderr
     assert r.stderr.endswith('loaded []\n') and all(f'ttp {c}' in r.stdout for c in COMMANDS)
 
 @pytest.mark.parametrize('command', COMMANDS)
@@ -103,7 +109,7 @@ def test_the_general_help_names_each_command(ttp):
     assert r.code==0 and all(re.search(rf'^    {c}\s+\w', r.out, re.M) for c in COMMANDS)
 
 @pytest.mark.parametrize('args', [[], ['nonsense'], ['train'], ['train', 'other'], ['evaluate', '--mode', 'sideways'],
-                                  ['evaluate', '--data', 'coco'],
+                                  ['evaluate', '--data', 'mpii'],
     ['demo', '--clips', 'many'], ['demo', '--colour', 'red'], ['evaluate', '--seed', '1.5']], ids=' '.join)
 def test_wrong_usage(ttp, args):
     r = ttp(*args)
@@ -123,8 +129,7 @@ def test_the_command_is_installed_as_a_script():
     'synth --seed -1 --people 1', 'train joint --people 0',
     'train joint --people -3', 'train joint --steps -5', 'train joint --people 1 --seed -1'])
 def test_numbers_that_make_no_sense(ttp, args, tmp_path, model, monkeypatch):
-    def never(*a, **k): raise AssertionError('people were drawn first')
-    monkeypatch.setattr(synthetic, 'synthetic_clips', never); monkeypatch.setattr(synthetic, 'write_synthetic', never)
+    monkeypatch.setattr(synthetic, 'write_synthetic', no_drawing(monkeypatch))
     command,*rest = args.split()
     where = ['--root', tmp_path/'o'] if command=='synth' else ['--out', tmp_path/'o']
     more = ['--model', model, '--workers', 1] if command in ('demo', 'evaluate') else []
@@ -272,8 +277,7 @@ def test_another_skeleton(evaluate, tmp_path):
 @pytest.mark.parametrize('command', ['demo', 'evaluate'])
 def test_the_model_is_looked_at_before_people_are_drawn(ttp, command, tmp_path, monkeypatch):
     "Drawing takes minutes; a wrong name should not."
-    def never(*a, **k): raise AssertionError('people were drawn first')
-    monkeypatch.setattr(synthetic, 'synthetic_clips', never)
+    no_drawing(monkeypatch)
     refused(ttp(command, '--model', tmp_path/'none.safetensors', '--out', tmp_path/'out'), tmp_path/'none.safetensors')
 
 def test_a_baseline_is_evaluated_before_only(evaluate, tmp_path):
@@ -287,12 +291,11 @@ def test_a_baseline_is_evaluated_before_only(evaluate, tmp_path):
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_unwritable_folders(ttp, command, root, model, tmp_path, monkeypatch):
-    def never(*a, **k): raise AssertionError('work was done first')
-    monkeypatch.setattr(synthetic, 'synthetic_clips', never); monkeypatch.setattr(cli, 'filed_people', never)
+    monkeypatch.setattr(recipes, 'filed_people', no_drawing(monkeypatch))
     (tmp_path/'file').write_text('x')
     for out in ('/dev/null/x', tmp_path/'file', tmp_path/'file'/'x'):
         args = {'demo': ['--out', out, '--model', model], 'synth': ['--root', out, '--people', 1, '--test-people', 1],
-                'train': ['joint', '--root', root, '--out', out],
+                'train': ['joint', '--root', root, '--out', out], 'reproduce': ['--root', root, '--out', out],
                 'evaluate': ['--root', root, '--out', out, '--model', model]}[command]
         assert 'folder' in refused(ttp(command, *args), out, 'cannot be written')
     assert (tmp_path/'file').read_text()=='x'
@@ -319,8 +322,7 @@ def test_a_folder_in_use(ttp, root, tmp_path, monkeypatch):
             tmp_path/'run', '--resume')
     refused(ttp('train', 'joint', '--data', 'penn', '--root', root, '--out', tmp_path/'run', '--steps', 1, '--resume'),
             tmp_path/'run'/'state.pt')
-    def never(*a, **k): raise AssertionError('people were drawn first')
-    monkeypatch.setattr(synthetic, 'synthetic_clips', never)
+    no_drawing(monkeypatch)
     refused(ttp('train', 'joint', '--out', tmp_path/'run'), tmp_path/'run', '--resume')
     assert [p.name for p in (tmp_path/'run').iterdir()]==['state.pt']
 
@@ -332,7 +334,7 @@ def test_synth_does_not_mix_with_other_videos(ttp, root):
 
 def test_an_interrupt_is_a_line(ttp, model, tmp_path, monkeypatch):
     def stop(*a, **k): raise KeyboardInterrupt
-    monkeypatch.setattr(synthetic, 'synthetic_clips', stop)
+    no_drawing(monkeypatch, stop)
     r = ttp('evaluate', '--model', model, '--out', tmp_path/'out')
     assert r.code==130 and len(messages(r.err))==1 and r.err.startswith('ttp: interrupted')
 
@@ -366,7 +368,7 @@ def test_the_demo(ttp, model, tmp_path, monkeypatch):
     def drawn(n, split, seed=0):
         asked.append((split, n, seed))
         return [person(i, 'test', 3) for i in range(n)]
-    monkeypatch.setattr(synthetic, 'synthetic_clips', drawn)
+    no_drawing(monkeypatch, drawn)
     monkeypatch.setenv('MPLBACKEND', 'Agg')
     r = ttp('demo', '--clips', 2, '--seed', 5, '--model', model, '--out', tmp_path/'demo', '--workers', 1)
     assert r.code==0 and not messages(r.err) and asked==[('test', 2, 5)] and not leftovers(tmp_path)
@@ -379,13 +381,10 @@ def test_the_demo(ttp, model, tmp_path, monkeypatch):
     for x in ('demo.png', 'before_after.mp4', 'results.json', 'make lab'): assert x in r.out
 
 def test_a_demo_without_a_model_uses_the_one_that_comes_along(ttp, tmp_path, monkeypatch):
-    monkeypatch.setattr(joint_model, 'shipped', lambda name: tmp_path/f'{name}.safetensors')
+    for m in (joint_model, recipes): monkeypatch.setattr(m, 'shipped', lambda name: tmp_path/f'{name}.safetensors')
+    no_drawing(monkeypatch)
     for command in ('demo', 'evaluate'):
         refused(ttp(command, '--out', tmp_path/'out'), tmp_path/'small_joint.safetensors')
-
-def test_long_lists_are_shortened():
-    assert shorten(['a', 'b'])=='a, b' and shorten([])==''
-    assert shorten([str(i) for i in range(12)], 3)=='0, 1, 2 ... and 9 more'
 
 def test_stop_is_an_error():
     with pytest.raises(TTPError, match='what is wrong'): cli.stop('what is wrong')

@@ -189,7 +189,7 @@ def add_command(
     return p
 
 # %% ../nbs/20_cli.ipynb #973f45d5
-CFG = (None, "a recipe (.yaml): one of experiments/, or a file of the authors' code; KEY VALUE pairs at the end change it")
+CFG = (None, "a recipe (.yaml): one of experiments/, or a file of the authors' code")
 DATA = (None, 'which data (default: the recipe\'s, else synthetic)', ('synthetic', 'penn', 'bbc', 'hm36', 'coco'))
 ROOT = (None, "the data's folder (data/README.md has the layouts); without it synthetic people are drawn")
 DEVICE = ('cpu', 'cpu, cuda or mps')
@@ -228,7 +228,7 @@ def make_parser()->argparse.ArgumentParser: # of the whole command
                     steps=STEPS, people=PEOPLE, clips=(60, 'test people, where they are drawn'), device=DEVICE,
                     workers=WORKERS)
     for p, what in ((t, 'baseline or joint, then KEY VALUE pairs'), (e, 'KEY VALUE pairs'), (r, 'KEY VALUE pairs')):
-        p.add_argument('what', nargs='*', metavar='WHAT', help=f'{what} that change the recipe, such as training.lr 1e-3')
+        p.add_argument('what', nargs='*', metavar='WHAT', help=f'{what} that change the recipe: training.lr 1e-3')
         p.set_defaults(wrong=p.error)
     for p in (t, e): p.add_argument('--resume', action='store_true', help='go on where the run in --out was stopped')
     return parser

@@ -120,12 +120,11 @@ def evaluate(
     known, means = finished(Path(out), clips, head, scenarios) if resume else ({}, {})
     scores = [score(c, known[c.name]) if c.name in known else None for c in clips]
     jobs = run_clips(net, clips, scenarios, cfg, workers, known, means)
-    bar = tqdm(total=len(clips), initial=len(known), disable=not progress, desc='people', unit='clip')
-    for i, found in jobs:
-        scores[i] = score(clips[i], found)
-        save_clip(Path(out), clips[i], found, summary(head, clips, scores, means))
-        bar.update()
-    bar.close()
+    with tqdm(total=len(clips), initial=len(known), disable=not progress, desc='people', unit='clip') as bar:
+        for i, found in jobs:
+            scores[i] = score(clips[i], found)
+            save_clip(Path(out), clips[i], found, summary(head, clips, scores, means))
+            bar.update()
     return summary(head, clips, scores, means)
 
 
@@ -159,9 +158,8 @@ def finished(
     old = json.loads((out / 'results.json').read_text(encoding='utf-8'))
     if any(old.get(k) != json.loads(json.dumps(head[k])) for k in ('settings', 'network')):
         raise TTPError(f"{out} holds results of another network or other settings: choose another --out.")
-    names = {c.name: c for c in clips}
-    known = {c['name']: read_predictions(out / 'predictions', names[c['name']]) for c in old['per_clip'] if c['name'] in names}
-    wanted = {'before', *scenarios}
+    done, wanted = {c['name'] for c in old['per_clip']}, {'before', *scenarios}
+    known = {c.name: read_predictions(out / 'predictions', c) for c in clips if c.name in done}
     return {k: v for k, v in known.items() if wanted <= v.keys()}, old.get('normalisers', {})
 
 # %% ../nbs/17_experiments.ipynb #3230d9f8
@@ -433,8 +431,8 @@ def paper_table(
     said = lambda v, form='{:.1f}': '-' if v is None else form.format(v)
     between = lambda r: '' if r['gain_low'] is None else f" [{r['gain_low']:+.1f}, {r['gain_high']:+.1f}]"
     parts, told = table['parts'], PUBLISHED.get(table['data'], {})
-    lines = [f"| method | scenario | {' | '.join(p.capitalize() for p in parts)} | mean | gain (95 %) | published mean |",
-             '|---|---|' + '---:|' * (len(parts) + 3)]
+    head = ['method', 'scenario', *(p.capitalize() for p in parts), 'mean', 'gain (95 %)', 'published mean']
+    lines = [f"| {' | '.join(head)} |", '|---|---|' + '---:|' * (len(parts) + 3)]
     for r in table['rows']:
         lines.append(' | '.join(['| ' + names[r['scenario']], *(said(part_pck(r, js)) for js in parts.values()),
                                  said(r['pck'], '{:.2f}'), said(r['gain'], '{:+.1f}') + between(r),

@@ -74,7 +74,12 @@ def tags(
     return found
 
 
-def read_json(folder, name): return json.loads((Path(folder) / name).read_text(encoding='utf-8'))
+def read_json(
+    folder, # of numbers
+    name:str, # of the file
+): # what it holds
+    "A json file of a folder."
+    return json.loads((Path(folder) / name).read_text(encoding='utf-8'))
 
 
 def read_npz(
@@ -131,8 +136,9 @@ def network_input(
     "What a network was given; raises `TTPError` where the folder does not hold it."
     folder, twin = Path(folder), re.sub(r'^\D+', 'joint', tag)
     want = next((v.shape for v in read_npz(folder, f'{tag}.npz').values()), None)   # a baseline's heatmaps
-    order = sorted(folder.glob('*_scalars.json'), key=lambda p: (p.name != f'{tag}_scalars.json', not p.name.startswith(twin)))
-    for about in [read_json(folder, p.name) for p in order] + [{'input_file': p.name} for p in folder.glob('input_*.npz')]:
+    rank = lambda p: (p.name != f'{tag}_scalars.json', not p.name.startswith(twin))
+    told = [read_json(folder, p.name) for p in sorted(folder.glob('*_scalars.json'), key=rank)]
+    for about in told + [{'input_file': p.name} for p in folder.glob('input_*.npz')]:
         found = read_npz(folder, about['input_file'])
         if found and want in (None, found['target'].shape):
             return found | {'seed': about.get('fill_seed', 0), 'vgg_seed': about.get('vgg_fill_seed', 0)}
@@ -336,8 +342,10 @@ def check_steps(
         for i, (a, b, r) in enumerate(zip(done['losses'], theirs['losses'], seen['losses_rel'])):
             loose = max(1e-5, 4 * r) if bits == 32 else 1e-9
             rows.append(compare(tag, f'loss before step {i+1}, {end}', a, b, loose, relative=True))
-        rows.append(worst(tag, f'gradient norms, step 1, {end}', done['gradients'], theirs['grad_norms_step1'], tight, NOISE))
-        if 'changed' in theirs: rows.append(agree(tag, 'which tensors move', {*done['moved'][0]} == {*theirs['changed']}))
+        rows.append(worst(tag, f'gradient norms, step 1, {end}', done['gradients'], theirs['grad_norms_step1'], tight,
+                          NOISE))
+        if 'changed' in theirs:
+            rows.append(agree(tag, 'which tensors move', set(done['moved'][0]) == set(theirs['changed'])))
         rows += compare_steps(folder, tag, done, theirs, bits)
     return rows
 
@@ -358,7 +366,8 @@ def compare_steps(
         if k.startswith('delta_norm'):
             rows.append(worst(tag, f'moved by step {step}, {end}', done['moved'][step-1], v, tight, NOISE))
         if k.startswith('loss_mean'):
-            rows.append(compare(tag, f'normalisers after step {step}, {end}', done['means'][step-1], v, tight, relative=True))
+            what = f'normalisers after step {step}, {end}'
+            rows.append(compare(tag, what, done['means'][step-1], v, tight, relative=True))
     for k, v in read_npz(folder, f'{tag}_ttp.npz').items():
         name, step = re.match(r'(.+)_step(\d+)', k).groups()
         if k.endswith('_f64') == (bits == 64) and int(step) <= n:
@@ -390,8 +399,9 @@ def wave_frame(
     rng = np.random.default_rng(video * 1000 + frame)
     f, phase, amp = rng.integers(0, 16, (3, 12, 2)), rng.uniform(0, 2 * np.pi, (3, 12)), rng.uniform(5, 15, (3, 12))
     X, Y = np.meshgrid(np.arange(size[0]) / size[0], np.arange(size[1]) / size[1])
-    wave = lambda c: 128 + sum(amp[c, k] * np.sin(2*np.pi*(f[c, k, 0]*X + f[c, k, 1]*Y) + phase[c, k]) for k in range(12))
-    return np.rint(np.clip(np.stack([wave(c) for c in range(3)], -1), 0, 255)).astype(np.uint8)
+    wave = lambda c, k: amp[c, k] * np.sin(2*np.pi*(f[c, k, 0]*X + f[c, k, 1]*Y) + phase[c, k])
+    img = np.stack([128 + sum(wave(c, k) for k in range(12)) for c in range(3)], -1)
+    return np.rint(np.clip(img, 0, 255)).astype(np.uint8)
 
 
 def items(
@@ -434,12 +444,13 @@ def check_item(
         compare(of, 'centre and scale', [*center, scale], [*r['center'], r['scale'][0]], 1e-9),
         compare(of, 'map: corners, frame pixels', apply_affine(invert_affine(M), corners),
                 apply_affine(invert_affine(r['trans']), corners), 1e-3),
-        compare(of, 'crops of target and reference, grey levels', np.stack(crops), np.stack([r['crop'], r['ref_crop']]), 1),
+        compare(of, 'crops of target and reference, grey levels', crops, [r['crop'], r['ref_crop']], 1),
         agree(of, 'visible joints', np.array_equal(vis, r['joints_vis'][:, 0] > 0)),
         compare(of, 'joints in the crop, frame pixels', kp[vis] / zoom, r['joints'][vis, :2] / zoom, 1e-3),
         compare(of, 'targets', hm[0], r['target'], 1e-7),
         compare(of, 'weights', weight[0], r['target_weight'][:, 0], 0),
-        agree(of, 'frames offered as references', near(t, n if r['train'] else t + 1, PairConfig()) == tuple(r['ref_range']))]
+        agree(of, 'frames offered as references', tuple(r['ref_range']) == near(t, n if r['train'] else t + 1,
+                                                                                PairConfig()))]
 
 # %% ../nbs/21_fidelity.ipynb #4e1c9fca
 def check_edges(
@@ -481,7 +492,8 @@ def check_decoding(
     back = lambda cells: apply_affine(invert_affine(Ms), hm_to_crop(cells, (4 * w, 4 * h), (w, h)))
     per, mean, count = log_accuracy(hm, hm.roll(1, 0))
     shown = [mean if count else 0., *per.tolist()]
-    return [compare(of, 'maxima, cells', kp, d['max_preds'], 0), compare(of, 'confidence', conf, d['max_vals'][..., 0], 0),
+    return [compare(of, 'maxima, cells', kp, d['max_preds'], 0),
+            compare(of, 'confidence', conf, d['max_vals'][..., 0], 0),
             compare(of, 'with the quarter offset, frame pixels', back(decode(hm)[0].numpy()), d['final_preds'], 1e-3),
             compare(of, 'without, frame pixels', back(kp.numpy()), d['final_preds_nopost'], 1e-3),
             compare(of, 'map back, relative to its size', invert_affine(small) / d['scale'][:, :1, None],
@@ -513,7 +525,8 @@ def check_tables(
         step = int(re.sub(r'\D', '', key) or 1)
         ours, theirs = table(*(x[step - 1::step] for x in hits), skel), about[key]
         if 'mAcc' in theirs: ours = {k: v / 100 for k, v in ours.items()} | {'mAcc': ours['mPCK'] / 100}
-        rows.append(compare(of, key.replace('_', ', '), [ours.get(k, np.nan) for k in theirs], list(theirs.values()), 1e-9))
+        mine = [ours.get(k, np.nan) for k in theirs]
+        rows.append(compare(of, key.replace('_', ', '), mine, list(theirs.values()), 1e-9))
     return rows
 
 
@@ -567,7 +580,7 @@ def check_all_test(
     vis = np.concatenate([m['visibility'] for m in test]) > 0
     sigma = rng.uniform(2, 30, (len(true), 1, 1))
     pred = (true + sigma * rng.standard_normal(true.shape)).astype(np.float32)
-    sums = compare('penn_all_test', 'sums of truth and predictions, relative', [true.sum(), vis.sum(), pred.sum(dtype=float)],
+    sums = compare('penn_all_test', 'sums of truth and predictions', [true.sum(), vis.sum(), pred.sum(dtype=float)],
                    [said['gt_sum'], said['vis_sum'], said['pred_sum']], 1e-9, True)
     return [sums, *check_tables('penn_all_test', pck(pred, true, vis), PENN13, said)]
 
@@ -580,7 +593,8 @@ def check(
     rows = []
     for tag in tags(folder):
         joint = (Path(folder) / f'{tag}_scalars.json').is_file()
-        for part in (check_outputs, check_losses, check_steps) if joint else (check_baseline,): rows += part(folder, tag)
+        parts = (check_outputs, check_losses, check_steps) if joint else (check_baseline,)
+        for part in parts: rows += part(folder, tag)
     for r in items(folder): rows += check_item(r)
     for part in (check_edges, check_decoding, check_metrics): rows += part(folder)
     return largest(rows + (check_labels(folder, real) if real else []))
@@ -603,5 +617,7 @@ def show(
 )->str: # markdown
     "The comparison as a table."
     lines = ['| of | quantity | largest difference | tolerance | |', '|---|---|---:|---:|---|']
-    return '\n'.join(lines + [f"| {r.of} | {r.what} | {r.difference:.1e} | {r.tolerance:.1e} | {'same' if r.ok else '**differs**'} |"
-                              for r in rows])
+    for r in rows:
+        said = 'same' if r.ok else '**differs**'
+        lines.append(f'| {r.of} | {r.what} | {r.difference:.1e} | {r.tolerance:.1e} | {said} |')
+    return '\n'.join(lines)

@@ -379,8 +379,9 @@ def load_official(self:JointModel|PoseResNet,
     "Takes weights of the authors' code, and with them their channel order and origin."
     theirs, own = plain_state(state), self.to_official()
     fit = [k for k in own if k in theirs and theirs[k].shape == own[k].shape]
+    other = [k for k in own if k in theirs and k not in fit]
     report = Loaded(tuple(fit), tuple(k for k in own if k not in theirs), tuple(k for k in theirs if k not in own),
-                    tuple((k, tuple(theirs[k].shape), tuple(own[k].shape)) for k in own if k in theirs and k not in fit))
+                    tuple((k, tuple(theirs[k].shape), tuple(own[k].shape)) for k in other))
     names = {official_name(k, isinstance(self, JointModel)): k for k in self.state_dict()}
     turn = lambda k: theirs[k].T if k.endswith('sup_query.weight') else theirs[k]
     self.load_state_dict({names[k]: turn(k) for k in fit}, strict=False)

@@ -21,7 +21,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from .joint_model import JointModel, ModelConfig, as_seen, atomic_path, baseline, predict, save_model, start_from_imagenet
+from .joint_model import (JointModel, ModelConfig, as_seen, atomic_path, baseline, predict, save_model,
+                                start_from_imagenet)
 from .metrics import pck, pck_summary
 from .pairs import PairConfig, rng_for, training_pairs
 from .pose_resnet import heatmap_loss
