@@ -1,0 +1,194 @@
+"""The authors' four configuration files as they are, from training to results; the paper's table; the authors' running
+means; and evaluations that are interrupted.
+
+Batches are small and networks random here: what is tested is that the files drive the runs, not how good they get.
+TTP_REAL names the folder of real data; without it, people of noise stand in for the real frames.
+"""
+import json, os, shutil
+from dataclasses import replace
+from pathlib import Path
+import numpy as np, pytest, torch
+from scipy.io import loadmat, savemat
+from test_recipes import B, F, FILES, FINAL, J, N
+from tiny import first, leftovers, noise_clip, person, tiny_model
+from ttp_nb import experiments as E
+from ttp_nb.clips import write_penn
+from ttp_nb.cli import main
+from ttp_nb.joint_model import read_card
+from ttp_nb.personalization import TTPConfig, offline, online
+from ttp_nb.pose_resnet import read_weights
+from ttp_nb.recipes import DataConfig, Recipe
+from ttp_nb.skeletons import TTPError
+
+REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
+torch.set_num_threads(1)
+
+
+def real_frames(root, n=3):
+    "The first frames of the real videos, in Penn's layout; four are marked for training, only for this trial."
+    videos = sorted(p.name for p in (REAL/'frames').iterdir())
+    for i,v in enumerate(videos):
+        (root/'frames'/v).mkdir(parents=True); (root/'labels').mkdir(exist_ok=True)
+        for t in range(1, n+1): shutil.copyfile(REAL/'frames'/v/f'{t:06d}.jpg', root/'frames'/v/f'{t:06d}.jpg')
+        m = {k: x for k,x in loadmat(REAL/'labels'/f'{v}.mat').items() if not k.startswith('__')}
+        short = {k: m[k][:n] for k in ('x', 'y', 'visibility', 'bbox')}
+        savemat(root/'labels'/f'{v}.mat', m | short | dict(nframes=float(n), train=1 if i<4 else -1))
+    return root
+
+@pytest.fixture
+def penn(request, tmp_path, monkeypatch):
+    "A working folder with the four files and `data/Penn_Action` in it."
+    monkeypatch.chdir(tmp_path)
+    for name,text in FILES.items(): Path(f'{name}.yaml').write_text(text)
+    if request.param=='noise':
+        write_penn([noise_clip(f'c{i}', 3, i) for i in range(6)], 'data/Penn_Action', [True]*4+[False]*2)
+    elif not (REAL/'frames').is_dir(): pytest.skip(f'needs Penn Action in {REAL} (set TTP_REAL)')
+    else: real_frames(Path('data/Penn_Action'))
+    return tmp_path
+
+def ttp(capfd, *args):
+    capfd.readouterr()
+    code = main([str(a) for a in args])
+    out,err = capfd.readouterr()
+    assert code==0, err[-1500:]
+    return out
+
+SHORT = ('TRAIN.END_EPOCH', 1, 'TRAIN.LIMIT_EPOCH_SIZE', 2, 'TRAIN.BATCH_SIZE_PER_GPU', 2, 'WORKERS', 0)
+
+
+# --- the authors' files
+
+@pytest.mark.parametrize('penn', ['noise', 'real'], indirect=True)
+def test_the_four_files_one_after_the_other(penn, capfd):
+    said = ttp(capfd, 'train', '--cfg', f'{B}.yaml', *SHORT, 'MODEL.INIT_WEIGHTS', 'false')
+    base = Path(f'output/penn/pose_resnet/{B}')
+    card = read_card(base/'last.safetensors')
+    assert card['step']==2 and card['kind']=='baseline' and card['config']['depth']==50 and card['config']['bgr']
+    assert card['training']['batch']==2 and card['training']['pairs']['edges'] and card['training_people']==3
+    assert said.count('mean nothing here')==1 and 'CUDNN.BENCHMARK' in said and 'TRAIN.WD' in said
+    said = ttp(capfd, 'train', '--cfg', f'{J}.yaml', *SHORT, 'MODEL.INIT_WEIGHTS', 'false', 'model.vgg', 'false')
+    assert read_card(Path(FINAL).parent/'last.safetensors')['kind']=='joint'
+    state = read_weights(FINAL)
+    assert 'pose_net.sup_query.weight' in state and state['pose_net.sup_query.weight'].shape==(256,13)
+    for name,scenario in ((N, 'online'), (F, 'offline')):
+        said = ttp(capfd, 'evaluate', '--cfg', f'{name}.yaml', 'model.vgg', 'false', 'data.first', 2,
+                   'TEST.BATCH_SIZE_PER_GPU', 2, 'TRAIN.BATCH_SIZE_PER_GPU', 2)
+        (folder,) = Path('output').glob(f'penn*/imm_joint_model/{name}')
+        result = json.loads((folder/'results.json').read_text())
+        assert [r['scenario'] for r in result['rows']]==['before', scenario] and result['rows'][0]['frames']==4
+        assert result['model']=='final_state.pth' and result['settings']['published']
+        assert len(result['normalisers'][scenario])==12 and len(list((folder/'predictions').iterdir()))==2
+        a = np.load(next((folder/'predictions').iterdir()))
+        assert np.isfinite(a[f'{scenario}_kp']).all() and not np.array_equal(a[f'{scenario}_conf'], a['before_conf'])
+    assert not leftovers(penn)
+
+@pytest.mark.parametrize('penn', ['noise'], indirect=True)
+def test_what_a_file_asks_for_and_is_not_there(penn, capfd):
+    def refused(*args):
+        assert main([str(a) for a in args])==2
+        return capfd.readouterr().err
+    assert FINAL in refused('evaluate', '--cfg', f'{N}.yaml') # not trained yet
+    err = refused('train', '--cfg', f'{J}.yaml', 'model.vgg', 'false')
+    assert 'ImageNet weights of ResNet-50' in err and 'random weights' in err
+    assert 'VGG-16' in refused('train', '--cfg', f'{J}.yaml', 'MODEL.INIT_WEIGHTS', 'false')
+    assert 'did you mean TRAIN.END_EPOCH' in refused('train', '--cfg', f'{J}.yaml', 'TRAIN.END_EPOHC', 3)
+    assert 'for personalization' in refused('train', '--cfg', f'{N}.yaml')
+    assert not Path('output').exists() or not [p for p in Path('output').rglob('*') if p.is_file()]
+
+@pytest.mark.parametrize('penn', ['noise'], indirect=True)
+def test_a_baseline_by_the_joint_file(penn, capfd):
+    ttp(capfd, 'train', 'baseline', '--cfg', f'{J}.yaml', '--out', 'here', *SHORT, 'MODEL.INIT_WEIGHTS', 'false')
+    assert read_card('here/best.safetensors')['kind']=='baseline'
+    ttp(capfd, 'evaluate', '--cfg', f'{B}.yaml', '--model', 'here/final_state.pth', '--out', 'there')
+    assert [r['scenario'] for r in json.loads(Path('there/results.json').read_text())['rows']]==['before']
+
+
+# --- the paper's table
+
+@pytest.mark.parametrize('penn', ['noise'], indirect=True)
+def test_the_papers_table(penn, capfd):
+    change = ('training.steps', 2, 'training.batch', 2, 'personalization.batch', 2, 'model.vgg', 'false',
+              'imagenet', '', 'model.depth', 18, 'model.size', '[32, 32]')
+    cfg = Path(__file__).parents[1]/'experiments'/'penn_joint.yaml'
+    said = ttp(capfd, 'reproduce', '--cfg', cfg, '--out', 'paper', *change)
+    text = Path('paper/table.md').read_text()
+    assert text.strip() in said and 'A subset of Penn Action' in text and 'tested on 6 of 76298 test frames' in text
+    rows = [[c.strip() for c in line.split('|')[1:-1]] for line in text.splitlines() if line.startswith('| ')]
+    assert [r[:2] for r in rows[1:]]==[['Baseline', '-'], ['TTP', 'before'], ['TTP', 'online'], ['TTP', 'offline']]
+    assert rows[0][2:]==['Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee', 'Ankle', 'mean', 'gain (95 %)',
+                         'published mean']
+    assert [r[-1] for r in rows[1:]]==['85.23', '86.28', '87.66', '88.63']
+    table = json.loads(Path('paper/table.json').read_text())
+    assert [r[9] for r in rows[1:]]==[f"{r['pck']:.2f}" for r in table['rows']]
+    files = {p: p.read_bytes() for p in Path('paper').rglob('*') if p.is_file() and p.suffix!='.pth'}
+    ttp(capfd, 'reproduce', '--cfg', cfg, '--out', 'paper', *change) # all done: nothing is trained or evaluated again
+    assert all(p.read_bytes()==b for p,b in files.items())
+    weights = ('--model', 'paper/joint/final_state.pth', '--baseline', 'paper/baseline/last.safetensors')
+    ttp(capfd, 'reproduce', '--cfg', cfg, '--out', 'again', *change, *weights)
+    assert json.loads(Path('again/table.json').read_text())['rows']==table['rows']
+
+def test_what_is_a_subset():
+    say = lambda trained,tested: E.subset_note(Recipe(data=DataConfig('penn', 'x')), trained, tested)
+    assert say([87543*.9]*2, 76298)=='' and say([], 76298)==''
+    assert 'trained on 500 of 87543' in say([500, 500], 76298) and 'tested on' not in say([500], 76298)
+    assert E.subset_note(Recipe(), [5], 5)==''
+
+def test_parts_that_nobody_saw_have_no_number():
+    row = dict(scenario='before', pck=50., gain=None, gain_low=None, gain_high=None, clips=1, frames=2,
+               pck_per_joint={'a': 40., 'right_b': None, 'left_b': 60., 'right_c': 20., 'left_c': 60.})
+    parts = {'a': ['a'], 'b': ['right_b', 'left_b'], 'c': ['right_c', 'left_c']}
+    table = dict(rows=[row], note='', data='coco', parts=parts)
+    assert E.paper_table(table).splitlines()[2]=='| TTP | before | 40.0 | - | 40.0 | 50.00 | - | - |'
+
+
+# --- running means that go on, and evaluations that go on
+
+PUBLISHED = TTPConfig(batch=2, lr=1e-2, published=True)
+
+def clips(n=3): return [first(person(i, 'test'), 3) for i in range(n)]
+
+def test_the_running_means_go_on_from_clip_to_clip():
+    model = tiny_model().eval()
+    found,means = {},{}
+    for i,f in E.run_clips(model, clips(), E.SCENARIOS, PUBLISHED, 2, means=means): found[i] = f
+    assert list(found)==[0,1,2] and means.keys()=={'online', 'offline'}
+    for scenario,run in (('online', online), ('offline', offline)):
+        m = tiny_model().eval()
+        m.perceptual.reset()
+        for i,c in enumerate(clips()):
+            done = run(m, c, PUBLISHED)
+            assert np.array_equal(done.kp, found[i][scenario][0]), (scenario, i)
+            m.perceptual.mean = done.model.perceptual.mean
+        assert torch.equal(torch.tensor(means[scenario]), m.perceptual.mean)
+    alone = next(E.run_clips(model, clips()[2:], ('online',), PUBLISHED))[1]['online']
+    assert not np.array_equal(alone[0], found[2]['online'][0]) # what came before matters, as published
+    assert torch.equal(model.perceptual.mean, tiny_model().perceptual.mean) # the model itself is left alone
+
+@pytest.mark.parametrize('cfg', [PUBLISHED, replace(PUBLISHED, published=False)], ids=['published', 'ours'])
+@pytest.mark.parametrize('scenarios', [E.SCENARIOS, ('offline',)], ids=' '.join)
+def test_an_evaluation_that_is_interrupted_goes_on_to_the_same_files(cfg, scenarios, tmp_path):
+    def go(out, people=None, **kw):
+        return E.evaluate(tiny_model(), people or clips(), out, scenarios, cfg, progress=False, **kw)
+    whole = go(tmp_path/'whole')
+    class Stop(Exception): pass
+    class Broken(list):
+        size = clips()[0].size
+        def __getitem__(self, i): raise Stop
+    broken = clips()
+    broken[2] = replace(broken[2], frames=Broken([0]*3))
+    with pytest.raises(Stop): go(tmp_path/'cut', broken)
+    assert len(json.loads((tmp_path/'cut'/'results.json').read_text())['per_clip'])==2
+    assert go(tmp_path/'cut', resume=True)==whole
+    for p in (tmp_path/'whole').rglob('*.*'):
+        assert p.read_bytes()==(tmp_path/'cut'/p.relative_to(tmp_path/'whole')).read_bytes(), p
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path/'cut').rglob('*.*')}
+    assert go(tmp_path/'cut', resume=True)==whole and before=={p: p.stat().st_mtime_ns for p in before} # nothing to do
+
+def test_only_the_same_evaluation_goes_on(tmp_path):
+    go = lambda model,cfg,**kw: E.evaluate(model, clips(1), tmp_path, ('before',), cfg, progress=False, **kw)
+    go(tiny_model(), PUBLISHED)
+    for model,cfg in ((tiny_model(seed=1), PUBLISHED), (tiny_model(), replace(PUBLISHED, lr=2e-2))):
+        with pytest.raises(TTPError, match='choose another --out'): go(model, cfg, resume=True)
+    go(tiny_model(seed=1), PUBLISHED) # without --resume it begins anew
+    r = E.evaluate(tiny_model(seed=1), clips(1), tmp_path, ('offline',), PUBLISHED, progress=False, resume=True)
+    assert [x['scenario'] for x in r['rows']]==['before', 'offline'] # a scenario that was not asked for before
