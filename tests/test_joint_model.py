@@ -2,16 +2,17 @@
 import json, pickle, subprocess, sys
 from dataclasses import asdict, replace
 from pathlib import Path
-import numpy as np, pytest, torch
+import numpy as np, pytest, torch, torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tiny import TINY, global_state, leftovers, noise_clip, no_joints, person, same_weights, tiny_model, weights
 from ttp_nb import joint_model
 from ttp_nb.clips import Clip
-from ttp_nb.joint_model import (JointModel, ModelConfig, atomic_path, baseline, check_state, load_model, make_trunk,
-                                predict, published, read_card, read_config, save_model, shipped)
+from ttp_nb.joint_model import (JointModel, ModelConfig, as_seen, atomic_path, baseline, check_state, load_model,
+                                make_trunk, official_config, official_model, predict, published, read_card,
+                                read_config, save_model, shipped, start_from_imagenet)
 from ttp_nb.perceptual import VGG_START, VGGFeatures
-from ttp_nb.skeletons import COCO17, H36M16, PENN13, Skeleton, TTPError
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, TTPError
 
 IN_USE = dict(joint={}, shared=dict(shared=True), baseline={})
 
@@ -397,3 +398,116 @@ def test_the_self_supervised_loss_says_nothing_of_the_joints():
     m.self_supervised_loss(x, y).backward()
     reached = {k.split('.')[0] for k,p in m.named_parameters() if p.grad is not None and p.grad.any()}
     assert reached=={'trunk', 'head', 'appearance', 'pose_encoder', 'renderer'}
+
+
+# --- the authors' weights
+
+SHORT = dict(size=(32,32), vgg=False, dropout=0.)
+
+def official(kind='joint', depth=18, seed=0, **changes):
+    torch.manual_seed(seed)
+    cfg = published(depth, **SHORT | changes)
+    return (baseline(cfg) if kind=='baseline' else JointModel(cfg)).eval()
+
+module = lambda s: {f'module.{k}': v for k,v in s.items()}
+WRAPS = dict(plain=lambda s: s, module=module, checkpoint=lambda s: {'epoch': 3, 'state_dict': module(s), 'perf': .5})
+
+@pytest.mark.parametrize('kind,changes', [
+    ('joint', {}), ('joint', dict(shared=True, skeleton=BBC7)), ('baseline', {}),
+    ('joint', dict(layers=3, maps=8, skeleton=H36M16, filters=(64,64,32), heads=2))],
+    ids=['joint', 'shared', 'baseline', 'other sizes'])
+@pytest.mark.parametrize('wrap', WRAPS.values(), ids=WRAPS)
+def test_a_file_of_the_authors_is_read_whole(kind, changes, wrap, tmp_path):
+    a = official(kind, **changes)
+    torch.save(wrap(a.to_official()), tmp_path/'final_state.pth')
+    b = official_model(tmp_path/'final_state.pth', **SHORT, **({'heads': 2} if 'heads' in changes else {}))
+    assert replace(b.cfg, bgr=False, origin=0)==a.cfg and b.cfg.bgr and not b.training
+    assert b.cfg.origin==(0 if changes.get('skeleton')==H36M16 else 1)
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(): assert torch.equal(a(x), b(x))
+    assert same_weights(a.to_official(), b.to_official())
+    again = official(kind, seed=1, **changes)
+    assert again.load_official(wrap(a.to_official())).complete and same_weights(again.to_official(), a.to_official())
+
+def test_names_are_the_authors(tmp_path):
+    state = official().to_official()
+    assert {k.split('.')[0] for k in state}=={'pose_net', 'image_encoder', 'pose_encoder', 'image_renderer'}
+    for name,shape in {'pose_net.sup_query.weight': (256,13), 'pose_net.final_layer_unsup.bias': (30,),
+                       'pose_net.mh_attn.decoder.layers.0.multihead_attn.in_proj_weight': (768,256),
+                       'pose_net.mh_attn.decoder.norm.weight': (256,), 'pose_net.sup_weight.weight': (30,256),
+                       'image_encoder.layer4.3.weight': (256,256,3,3), 'pose_encoder.layer1.0.weight': (32,30,7,7),
+                       'image_renderer.layer1.0.weight': (256,512,3,3), 'image_renderer.layer4.6.bias': (3,),
+                       'pose_net.layer2.0.downsample.1.running_var': (128,)}.items():
+        assert state[name].shape==shape, name
+    assert len(state)==309 and 'final_layer.weight' in official('baseline').to_official()
+
+@pytest.mark.parametrize('depth', [18, 34, 50, 101, 152])
+def test_the_depth_is_read_off_the_names(depth):
+    with torch.device('meta'): state = baseline(published(depth)).to_official()
+    kind,cfg = official_config(state)
+    assert (kind,cfg.depth)==('baseline', depth)
+
+def test_the_report_names_what_does_not_fit():
+    m = official()
+    state = m.to_official()
+    was = weights(m)
+    state['pose_net.conv1.weight'] = torch.zeros(1, 2)
+    state['extra'] = torch.zeros(1)
+    del state['pose_net.sup_weight.bias']
+    r = m.load_official({k: v+1 if k=='pose_net.bn1.bias' else v for k,v in state.items()})
+    assert r.reshaped==(('pose_net.conv1.weight', (1,2), (64,3,7,7)),) and r.unexpected==('extra',)
+    assert r.missing==('pose_net.sup_weight.bias',) and not r.complete and len(r.matched)==307
+    for word in ('307 tensors matched', '1 missing (pose_net.sup_weight.bias)', '1 unexpected (extra)', '1 reshaped'):
+        assert word in str(r)
+    now = weights(m)
+    assert {k for k in was if not torch.equal(was[k], now[k])}=={'trunk.bn1.bias'} # the rest as it was
+
+def test_normalisers_start_anew_with_an_imported_checkpoint():
+    m = official()
+    m.self_supervised_loss(*torch.randn(2, 1, 3, 32, 32))
+    assert m.perceptual.mean.abs().sum()>0
+    m.load_official(official(seed=1).to_official())
+    assert not m.perceptual.mean.any()
+
+@pytest.mark.parametrize('kind', IN_USE)
+def test_networks_of_ours_have_no_official_names(kind):
+    with pytest.raises(TTPError, match='published shape'): tiny_model('baseline' if kind=='baseline' else 'joint',
+                                                                      **IN_USE[kind]).to_official()
+
+@pytest.mark.parametrize('what', [{'a': torch.zeros(1)}, {'state_dict': {}}, {'epoch': 3}, {}], ids=str)
+def test_files_of_something_else(what, tmp_path):
+    torch.save(what, tmp_path/'x.pth')
+    for read in (official_model, load_model):
+        with pytest.raises(TTPError): read(tmp_path/'x.pth')
+
+def test_another_network_in_the_file_is_named(tmp_path):
+    state = official().to_official()
+    del state['image_renderer.layer2.0.weight']
+    torch.save(state, tmp_path/'x.pth')
+    with pytest.raises(TTPError, match='x.pth.*1 missing .image_renderer.layer2.0.weight'):
+        official_model(tmp_path/'x.pth', **SHORT)
+
+def test_as_seen_is_lazy_and_leaves_the_clip_alone():
+    c = noise_clip(T=5)
+    seen = as_seen(c, ModelConfig(bgr=True, origin=1))
+    assert np.array_equal(seen.frames[3], c.frames[3][...,::-1]) and len(seen.frames)==5
+    assert np.array_equal(seen[1:4:2].frames[1], c.frames[3][...,::-1]) and seen.name==c.name
+    assert np.array_equal(seen.joints, c.joints+1) and np.array_equal(seen.boxes, c.boxes)
+    assert as_seen(no_joints(c), ModelConfig(origin=1)).joints is None
+
+def test_a_start_from_imagenet_touches_what_it_should(monkeypatch):
+    state = torchvision.models.resnet18().state_dict()
+    monkeypatch.setattr('ttp_nb.pose_resnet.imagenet_state', lambda depth,file=None: state)
+    for kind,shared in (('joint', False), ('joint', True), ('baseline', False)):
+        was = official(kind, shared=shared)
+        before = weights(was)
+        now = weights(start_from_imagenet(was))
+        moved = {k for k in before if not torch.equal(before[k], now[k])}
+        small = {'joint': ['joints.'] if shared else ['affinity.decoder.'], 'baseline': ['head.']}[kind]
+        for k in moved:
+            assert k.startswith(('trunk.', *small)), k
+            if k.startswith((*small, 'trunk.deconv')) and k.endswith('weight'): assert now[k].std()<.0012, k
+            if k.startswith(tuple(small)) and k.endswith('bias'): assert not now[k].any(), k
+        assert torch.equal(now['trunk.layer4.1.conv2.weight'], state['layer4.1.conv2.weight'])
+        assert any(k.startswith(tuple(small)) for k in moved)
+        if kind=='joint': assert torch.equal(before['head.weight'], now['head.weight'])

@@ -1,5 +1,5 @@
 """The parts of the network at awkward sizes: shapes, invariances, gradients; what is said when weights are amiss."""
-import copy
+import copy, hashlib
 from urllib.error import URLError
 import numpy as np, pytest, torch, torchvision
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from tiny import global_state
 from ttp_nb.imm import Encoder, Renderer, conv_stage, gaussian_maps, marginal_keypoints
 from ttp_nb.perceptual import VGG_LAYERS, VGG_START, MultiScale, PerceptualLoss, VGGFeatures, vgg16_layers
 from ttp_nb.pose_resnet import (DEPTHS, PoseResNet, Trunk, count_parameters, deconv_layers, heatmap_loss, load_imagenet,
-                                residual_stage)
+                                read_weights, residual_stage)
 from ttp_nb.skeletons import TTPError
 from ttp_nb.transformer import Affinity, maps_per_joint, mix
 
@@ -483,3 +483,62 @@ def test_maps_per_joint_counts():
     W = rand(3, 9).softmax(-1)
     close(maps_per_joint(W[:,torch.randperm(9)]), maps_per_joint(W))
     close(maps_per_joint(torch.eye(4)), torch.ones(4)) # no trouble with zeros
+
+
+# ---- files of weights
+
+def named(folder, what, stem):
+    "Saves what torch can, under a name that ends in the beginning of its own SHA-256."
+    torch.save(what, folder/'x.pth')
+    digits = hashlib.sha256((folder/'x.pth').read_bytes()).hexdigest()[:8]
+    return (folder/'x.pth').rename(folder/f'{stem}-{digits}.pth')
+
+class Harm:
+    def __init__(self, marker): self.marker = marker
+    def __reduce__(self): return open,(str(self.marker), 'w')
+
+def test_a_file_where_it_belongs_is_used_without_a_connection(offline, resnet18, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path/'models'/'pytorch'/'imagenet'
+    folder.mkdir(parents=True)
+    file = named(folder, resnet18, 'resnet18')
+    trunk = load_imagenet(Trunk(18), 18)
+    assert torch.equal(trunk.layer4[1].conv2.weight, resnet18['layer4.1.conv2.weight'])
+    with pytest.raises(TTPError, match='could not be downloaded'): load_imagenet(Trunk(34), 34) # another depth
+    old = {k: v for k,v in resnet18.items() if 'num_batches' not in k} # as older files are
+    assert load_imagenet(Trunk(18), 18, named(tmp_path, old, 'old')).bn1.num_batches_tracked==0
+    file.rename(folder/'resnet18-00000000.pth')
+    with pytest.raises(TTPError, match='does not begin with 00000000'): load_imagenet(Trunk(18), 18)
+
+@pytest.mark.parametrize('lost', ['conv1.weight', 'layer3.0.downsample.1.running_var'])
+def test_a_file_that_lacks_something(resnet18, lost, tmp_path):
+    file = named(tmp_path, {k: v for k,v in resnet18.items() if k!=lost}, 'resnet18')
+    with pytest.raises(TTPError, match=lost): load_imagenet(Trunk(18), 18, file)
+
+def test_weights_that_mean_harm_are_not_executed(tmp_path):
+    for what in (Harm(tmp_path/'marker'), {'conv1.weight': Harm(tmp_path/'marker')}):
+        file = named(tmp_path, what, 'resnet18')
+        with pytest.raises(TTPError, match='read safely'): read_weights(file)
+    assert not (tmp_path/'marker').exists()
+
+@pytest.mark.parametrize('data', [b'', b'a text', b'PK\x03\x04 half a zip'])
+def test_files_that_are_no_weights(data, tmp_path):
+    (tmp_path/'w.pth').write_bytes(data)
+    with pytest.raises(TTPError, match='w.pth'): read_weights(tmp_path/'w.pth')
+    with pytest.raises(TTPError, match='none.pth'): read_weights(tmp_path/'none.pth')
+    torch.save([torch.zeros(1)], tmp_path/'list.pth')
+    with pytest.raises(TTPError, match='holds a list'): read_weights(tmp_path/'list.pth')
+
+def test_vgg_from_a_file(offline, tmp_path, monkeypatch):
+    "A network of VGG's names; the real one's classifier alone is 500 MB."
+    class Small(nn.Module):
+        def __init__(self, **kw):
+            super().__init__()
+            self.features = nn.Sequential(*[nn.Conv2d(3, 3, 1) for _ in range(31)])
+    monkeypatch.chdir(tmp_path); monkeypatch.setattr('torchvision.models.vgg16', Small)
+    folder = tmp_path/'models'/'pytorch'/'imagenet'
+    folder.mkdir(parents=True)
+    net = Small()
+    named(folder, net.state_dict(), 'vgg16')
+    assert torch.equal(vgg16_layers()[28].weight, net.features[28].weight)
+    assert len(VGGFeatures().layers)==VGG_LAYERS[-1]+1

@@ -8,8 +8,8 @@ from tiny import global_state, no_joints, noise_clip
 from ttp_nb.clips import Clip
 from ttp_nb.geometry import crop_affine, flip_image, to_image, to_tensor, warp
 from ttp_nb.heatmaps import decode_argmax
-from ttp_nb.pairs import (Pairs, Shake, add_labels, draw_shake, frame_crops, make_pairs, no_shake, offline_pairs,
-                          online_pairs, pair_affine, pair_maps, rng_for, training_pairs)
+from ttp_nb.pairs import (PairConfig, Pairs, Shake, add_labels, draw_shake, frame_crops, make_pairs, near, no_shake,
+                          offline_pairs, online_pairs, pair_affine, pair_maps, rng_for, training_pairs)
 from ttp_nb.skeletons import PENN13, TTPError
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
@@ -293,3 +293,53 @@ def test_frame_crops_are_the_frames_asked_for():
     assert x.shape==(3,3,8,8) and Ms.shape==(3,2,3) and read_back(x).tolist()==[[2,4],[2,0],[2,4]]
     assert Ms==pytest.approx(np.stack([pair_affine(c, i, (8,8)) for i in (4,0,4)]))
     assert c.frames.reads==[4,0,4], 'others were read'
+
+
+# --- the rules of `PairConfig`
+
+def test_a_reference_lies_within_reach():
+    for reach in (0, 1, 3):
+        cfg,far = PairConfig(reach=reach),set()
+        for s in range(25):
+            p = training_pairs([numbered(0, 9)], 0, s, 6, (8,8), (4,4), cfg)
+            far |= {abs(int(a)-int(b)) for a,b in zip(read_back(p.target)[:,1], read_back(p.reference)[:,1])}
+            p = online_pairs(numbered(0, 9, last=6), 6, 0, 6, (8,8), s, cfg)
+            far |= {6-int(r) for r in read_back(p.reference)[:,1]}
+        assert far==set(range(reach+1)), reach
+
+@pytest.mark.parametrize('t,n,reach,wanted', [(0,5,2,(0,3)), (4,5,2,(2,5)), (2,5,0,(2,3)), (3,5,None,(0,5)),
+                                              (3,5,99,(0,5))])
+def test_near(t, n, reach, wanted): assert near(t, n, PairConfig(reach=reach))==wanted
+
+def test_the_authors_variants_of_online_pairs():
+    seen = lambda cfg,last: [read_back(getattr(online_pairs(numbered(0, 8, last=last), 3, 0, 9, (8,8), s, cfg), k))[:,1]
+                             for s in range(20) for k in ('target', 'reference')]
+    ahead = seen(PairConfig(ahead=True), None)
+    assert {int(x) for r in ahead[1::2] for x in r}==set(range(8)) and all((t==3).all() for t in ahead[::2])
+    mixed = seen(PairConfig(mixed=True), 3)
+    assert {int(x) for t in mixed[::2] for x in t}=={0,1,2,3}=={int(x) for r in mixed[1::2] for x in r}
+    assert all(t[-1]==3 for t in mixed[::2]) # the frame that has come is there, unshaken
+    p = online_pairs(numbered(0, 8), 3, 0, 9, (16,16), cfg=PairConfig(mixed=True))
+    assert torch.equal(p.target[-1], frame_crops(numbered(0, 8), [3], (16,16))[0][0])
+
+def test_defaults_draw_what_they_always_drew():
+    c = noise_clip()
+    wide = PairConfig(reach=1000, ahead=False)
+    assert same(online_pairs(c, 3, 0, 5, (16,16)), online_pairs(c, 3, 0, 5, (16,16), cfg=wide))
+    assert same(training_pairs([c], 0, 2, 5, **SMALL), training_pairs([c], 0, 2, 5, **SMALL, cfg=wide))
+
+@pytest.mark.parametrize('scale,rot', [(0., 0.), (.1, 5.), (.4, 90.)])
+def test_strength_of_the_augmentation(scale, rot):
+    s = draw_shake(np.random.default_rng(0), 4000, 1., PairConfig(scale=scale, rot=rot, flip=False))
+    assert s.scale.min()==pytest.approx(1-scale) and s.scale.max()==pytest.approx(1+scale) and not s.flip.any()
+    assert abs(s.rot).max()==pytest.approx(2*rot) and s.rot.std()==pytest.approx(.96*rot, rel=.05)
+
+def test_targets_sigma_and_edges():
+    c = numbered(0, 1)
+    c.joints[0,:,0] = 32-32*np.arange(13)/12*3 # from the middle to far left of the crop
+    items,shake = [(c, 0, 0)],no_shake(1)
+    a,b,wide = (add_labels(make_pairs(items, shake, (128,128)), items, shake, (128,128), (32,32), k)
+                for k in (PairConfig(), PairConfig(edges=True), PairConfig(sigma=3.)))
+    differ = a.weight!=b.weight
+    assert torch.equal(a.heatmaps, b.heatmaps) and (b.weight[differ]==1).all() and not b.heatmaps[differ].any()
+    assert wide.heatmaps[0,0].sum()>1.8*a.heatmaps[0,0].sum()

@@ -240,3 +240,52 @@ def test_under_no_grad_it_still_learns(run, model):
         r = run(model, person(0), FAST)
         assert not torch.is_grad_enabled()
     assert same(r, run(model, person(0), FAST))
+
+
+# --- the authors' variants
+
+def by_hand(model, clip, cfg, restart=lambda i: False, step=lambda i: True):
+    "Online personalization written out."
+    m,opt = begin(model, cfg)
+    kp,losses = [],[]
+    for i in range(len(clip)):
+        for s in range(cfg.per_frame if step(i) else 0):
+            losses.append(adapt_step(m, opt, online_pairs(clip, i, cfg.seed, cfg.batch, (32,32),
+                                                          0 if cfg.published else s)))
+        kp.append(predict(m, clip, [i])[0])
+        if restart(i):
+            mean = m.perceptual.mean
+            m,opt = begin(model, cfg)
+            m.perceptual.mean = mean
+    return np.concatenate(kp),losses
+
+@pytest.mark.parametrize('change,rule', [
+    (dict(reset_every=2), dict(restart=lambda i: i%2==1)), (dict(first_only=True), dict(step=lambda i: i==0)),
+    (dict(per_frame=2, published=True), {}), (dict(per_frame=2), {})], ids=['reset', 'first only', 'published', 'ours'])
+def test_variants_by_hand(model, change, rule):
+    cfg = replace(FAST, **change)
+    done = online(model, person(0), cfg)
+    kp,losses = by_hand(model, person(0), cfg, **rule)
+    assert np.array_equal(done.kp, kp) and np.array_equal(done.losses, losses)
+    if 'first_only' in change: assert len(losses)==1
+    else: assert len(losses)==len(person(0))*cfg.per_frame
+
+def test_published_steps_repeat_the_batch(model):
+    a,b = (online(model, person(0), replace(FAST, per_frame=2, published=p)).losses for p in (True, False))
+    assert a[0]==b[0] and a[1]!=b[1]
+
+@both
+def test_the_bias_drifts_only_as_published(run, model):
+    for published in (False, True):
+        done = run(model, person(0), replace(FAST, published=published))
+        assert torch.equal(done.model.head.bias, model.head.bias)!=published
+
+def test_reversed_channels_and_an_origin_change_nothing_for_a_network_used_to_them(model):
+    "A network whose first layers expect blue first, counting from 1, finds the same joints one pixel less."
+    c = person(0)
+    blue = replace(c, frames=np.ascontiguousarray(c.frames[...,::-1]))
+    m,n = tiny_model(bgr=True, origin=1).eval(),tiny_model().eval()
+    n.load_state_dict(m.state_dict())
+    for run in RUNS.values():
+        a,b = run(m, c, FAST),run(n, blue, FAST)
+        assert np.allclose(a.kp, b.kp-1, atol=1e-9) and np.array_equal(a.losses, b.losses)

@@ -65,7 +65,7 @@ def test_the_four_files_one_after_the_other(penn, capfd):
     card = read_card(base/'last.safetensors')
     assert card['step']==2 and card['kind']=='baseline' and card['config']['depth']==50 and card['config']['bgr']
     assert card['training']['batch']==2 and card['training']['pairs']['edges'] and card['training_people']==3
-    assert said.count('mean nothing here')==1 and 'CUDNN.BENCHMARK' in said and 'TRAIN.WD' in said
+    assert said.count('have no effect on this run')==1 and 'CUDNN.BENCHMARK' in said and 'TRAIN.WD' in said
     said = ttp(capfd, 'train', '--cfg', f'{J}.yaml', *SHORT, 'MODEL.INIT_WEIGHTS', 'false', 'model.vgg', 'false')
     assert read_card(Path(FINAL).parent/'last.safetensors')['kind']=='joint'
     state = read_weights(FINAL)

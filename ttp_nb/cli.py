@@ -29,7 +29,7 @@ def recipe_of(
     pairs = [x for k, v in given.items() for x in (k, v)] + args.what
     if args.cfg:
         recipe, ignored = read_recipe(args.cfg, pairs)
-        if ignored: say(f"{args.cfg}: these keys mean nothing here: {', '.join(ignored)}")
+        if ignored: say(f"{args.cfg}: these keys have no effect on this run: {', '.join(ignored)}")
         return recipe
     theirs, ours = read_changes(pairs)
     if theirs: stop(f"{next(iter(theirs))} is a key of the authors' files: name one of them with --cfg.")
