@@ -4,10 +4,11 @@ means; and evaluations that are interrupted.
 Batches are small and networks random here: what is tested is that the files drive the runs, not how good they get.
 TTP_REAL names the folder of real data; without it, people of noise stand in for the real frames.
 """
-import json, os, shutil
+import json, os, pickle, shutil
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest, torch
+import test_datasets as D
 from scipy.io import loadmat, savemat
 from test_recipes import B, F, FILES, FINAL, J, N
 from tiny import first, leftovers, noise_clip, person, tiny_model
@@ -192,3 +193,54 @@ def test_only_the_same_evaluation_goes_on(tmp_path):
     go(tiny_model(seed=1), PUBLISHED) # without --resume it begins anew
     r = E.evaluate(tiny_model(seed=1), clips(1), tmp_path, ('offline',), PUBLISHED, progress=False, resume=True)
     assert [x['scenario'] for x in r['rows']]==['before', 'offline'] # a scenario that was not asked for before
+
+
+# --- every data set, from labels to a table
+
+def bbc(root):
+    g = np.random.default_rng(0)
+    numbers = {v: np.arange(3)+1 for v in range(1, 21)}
+    for v in (1, 2, 3, 11, 12):
+        for i in numbers[v]: D.image(root/str(v)/f'{i}.jpg', (720,480), 10*v)
+    return D.write_bbc(root, numbers, {v: g.uniform(100, 400, (3,7,2)) for v in numbers})
+
+def hm36(root):
+    for name,subjects in dict(train=(1,5), valid=(9,11)).items():
+        db = D.made_db(subjects)
+        D.pickle_path(root, name).write_bytes(pickle.dumps(db))
+        for (s,a,_,_),v in db.items():
+            for t in range(len(v)): D.image(root/f'{s}_{a}'/f'{t}.jpg', (1000, 1000+2*(a==3)), 10*s+t)
+    return root
+
+def coco(root):
+    names = ('left_shoulder', 'right_shoulder', 'left_hip', 'right_hip', 'tail')
+    g = np.random.default_rng(0)
+    for file,videos in (('train', 'abc'), ('test', 'de')):
+        labels = D.coco({v: g.uniform(5, 40, (3,5,2)) for v in videos}, names, ((1,2), (3,4), (4,5)))
+        D.save(root, labels, f'{file}.json')
+    return root
+
+@pytest.mark.parametrize('kind,write,joints,clips', [('bbc', bbc, 7, 2), ('hm36', hm36, 16, 2), ('coco', coco, 5, 2)])
+def test_other_data_sets_are_trained_on_and_evaluated(kind, write, joints, clips, tmp_path, capfd):
+    "The joints are the data's; nothing but kind and root need be said."
+    data,tiny = ('--data', kind, '--root', write(tmp_path/kind)),('training.batch', 2, 'model.size', '[32, 32]')
+    ttp(capfd, 'train', 'joint', *data, '--steps', 2, '--out', tmp_path/'run', *tiny)
+    card = read_card(tmp_path/'run'/'best.safetensors')
+    assert len(card['config']['skeleton']['joints'])==joints and card['data']==kind
+    said = ttp(capfd, 'evaluate', *data, '--model', tmp_path/'run'/'best.safetensors', '--out', tmp_path/'out',
+               'personalization.batch', 2)
+    result = json.loads((tmp_path/'out'/'results.json').read_text())
+    assert [(r['scenario'], r['clips']) for r in result['rows']]==[(s, clips) for s in E.SCENARIOS]
+    assert ('6 pixels at half size' in said)==(kind=='bbc')
+    assert all(len(r['pck_per_joint'])==joints for r in result['rows'])
+
+@pytest.mark.parametrize('name,kind,write,joints', [('bbcpose', 'bbc', bbc, 7), ('hm36', 'hm36', hm36, 16)])
+def test_the_authors_file_for_other_data(name, kind, write, joints, tmp_path, capfd):
+    write(tmp_path/'data')
+    (tmp_path/'j.yaml').write_text(FILES[J])
+    ttp(capfd, 'train', '--cfg', tmp_path/'j.yaml', '--out', tmp_path/'run', 'DATASET.DATASET', name, 'DATASET.ROOT',
+        tmp_path/'data', 'MODEL.NUM_JOINTS', joints, 'MODEL.EXTRA.NUM_LAYERS', 18, 'MODEL.IMAGE_SIZE', '[32, 32]',
+        'MODEL.HEATMAP_SIZE', '[8, 8]', *SHORT, 'MODEL.INIT_WEIGHTS', 'false', 'model.vgg', 'false')
+    assert read_weights(tmp_path/'run'/'final_state.pth')['pose_net.sup_query.weight'].shape==(256,joints)
+    cfg = read_card(tmp_path/'run'/'last.safetensors')['config']
+    assert cfg['bgr'] and cfg['origin']==(1 if kind=='bbc' else 0)

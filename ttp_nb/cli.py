@@ -88,7 +88,8 @@ def compare(
     say(f'{len(clips)} clips, {sum(map(len, clips))} frames: {", ".join(scenarios)}')
     result = run_evaluation(model, clips, out, scenarios, cfg, args.workers, args.device, name=path, **about)
     say('\n' + show_table(result['rows']) + '\n')
-    say('PCK@0.2: joints within 0.2 torsos, percent.\n'
+    say(('PCK@0.2: joints within 0.2 torsos' if about['data'] != 'bbc' else 'PCK: joints within 6 pixels at half size')
+        + ', percent.\n'
         'Gain: over before, mean of the clips, with its 95 % bootstrap interval.\n')
     return result
 

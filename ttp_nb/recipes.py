@@ -649,8 +649,9 @@ def train_recipe(
     if recipe.task not in ('baseline', 'joint'):
         raise TTPError(f'This recipe is for personalization ({recipe.task}); to train, set task to baseline or joint.')
     check_free(recipe.out, recipe.resume)
-    model = new_model(recipe.task, recipe.model, recipe.training.seed, recipe.imagenet)
     clips, valid = training_clips(recipe.data, say, progress)
+    recipe = changed(recipe, {'model.skeleton': clips[0].skel})
+    model = new_model(recipe.task, recipe.model, recipe.training.seed, recipe.imagenet)
     cfg, workers = training_config(recipe, clips), min(recipe.workers, os.cpu_count() or 1)
     card |= {'data': recipe.data.kind, 'training_people': len(clips), 'validation_people': len(valid),
              'training_frames': sum(map(len, clips))}
