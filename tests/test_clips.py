@@ -5,12 +5,10 @@ from pathlib import Path
 import cv2, numpy as np, pytest
 from scipy.io import loadmat, savemat
 from ttp_nb.clips import Clip, _no_extent, penn_clips, read_penn_label, write_penn
-from ttp_nb.geometry import box_to_center_scale
 from ttp_nb.metrics import pck, torso_size
 from ttp_nb.skeletons import BBC7, PENN13, TTPError
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
-PARITY = Path(os.environ.get('TTP_PARITY', Path(__file__).parents[2]/'shared'/'parity'))
 needs_real = pytest.mark.skipif(not (REAL/'labels').is_dir(), reason=f'needs Penn Action in {REAL} (set TTP_REAL)')
 
 
@@ -271,23 +269,6 @@ def test_all_real_labels():
     for m in ms:
         assert m['boxes'].shape==(m['n_frames'],4) and (m['boxes'][:,2:]-m['boxes'][:,:2]).max(1).min()>0
         assert (np.isfinite(m['joints']).all(-1)==m['vis']).all()
-
-
-@needs_real
-@pytest.mark.skipif(not (PARITY/'data_items.npz').is_file(),
-                    reason=f'needs the official numbers in {PARITY} (set TTP_PARITY)')
-@pytest.mark.parametrize('name', ['data_items', 'data_items_outside'])
-def test_real_labels_as_published(name):
-    with np.load(PARITY/f'{name}.npz') as f: d = dict(f)
-    for i,(v,t) in enumerate(zip(d['video'], d['frame'])):
-        p = REAL/'labels'/f'{v:04}.mat'
-        m,raw = read_penn_label(p),loadmat(p)['bbox'].astype(float)-1
-        assert m['size']==(d['w'][i],d['h'][i]) and (m['vis'][t]==(d['db_vis'][i,:,0]>0)).all()
-        # the published code counts joints from 1 and boxes from 0
-        assert np.allclose((m['joints'][t]+1)[m['vis'][t]], d['db_joints'][i,m['vis'][t],:2])
-        c,s = box_to_center_scale(raw[min(t, len(raw)-1)])
-        assert np.allclose(c, d['db_center'][i], atol=1e-9) and s == pytest.approx(d['db_scale'][i,0], abs=1e-12)
-        if s>.01: assert (m['boxes'][t]==raw[min(t, len(raw)-1)]).all()    # only boxes of no extent are mended
 
 
 @needs_real

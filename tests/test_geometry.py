@@ -2,10 +2,8 @@
 
 MADE holds boxes of nobody with centre, scale and map. The code that computed them agreed with the official code in all
 rows of data_items.npz and data_items_outside.npz: what that code makes of real Penn Action labels. Those labels belong
-to the data set and stay out of this repository; where the files are at hand (TTP_PARITY), the comparison runs again.
+to the data set and stay out of this repository; where the files are at hand, test_fidelity.py compares them again.
 """
-import os, zlib
-from pathlib import Path
 import cv2, numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from scipy.ndimage import map_coordinates
@@ -14,9 +12,6 @@ from ttp_nb.geometry import (apply_affine, box_to_center_scale, crop_affine, cro
 from ttp_nb.skeletons import PENN13, TTPError
 
 SIZE = 128,128
-PARITY = Path(os.environ.get('TTP_PARITY', Path(__file__).parents[2]/'shared'/'parity'))
-needs_parity = pytest.mark.skipif(not (PARITY/'data_items.npz').is_file(),
-                                  reason=f'needs the official numbers in {PARITY} (set TTP_PARITY)')
 MADE = [ # box, frame's width, flip, rotation, scale factor; centre, scale; map
     ((10,20,110,260), 320, False, 0, 1, (59.5,157.575), 1.50625,
      [[.424896266,0,38.718672199], [0,.424896266,-2.953029046]]),
@@ -66,51 +61,6 @@ def test_crops_are_bilinear(box, width, flip, rot, mult, center, scale, M):
     crop = warp(img, M, SIZE).astype(int)
     d = abs(crop-np.stack(ref, -1))
     assert d.max()<=3 and d.mean()<.5                                      # older OpenCV: fixed-point weights
-
-
-# --- the official numbers
-
-@pytest.fixture(scope='module')
-def rows():
-    "The rows of both files, one dict each."
-    out = []
-    for name in ('data_items.npz', 'data_items_outside.npz'):
-        with np.load(PARITY/name) as f: d = dict(f)
-        out += [{k:v[i] for k,v in d.items()} for i in range(len(d['video']))]
-    return out
-
-
-def augmented(r):
-    "Centre, scale, labels and visibility of a row after its flip and scale."
-    c,kp,vis = r['db_center'],r['db_joints'][:,:2],r['db_vis'][:,0]>0
-    if r['flip']: c,kp,vis = flip_center(c, r['w']),flip_kp(kp, r['w'], PENN13.flip),vis[PENN13.flip]
-    return c,r['db_scale'][0]*r['mult'],kp,vis
-
-
-@needs_parity
-def test_augmented_centre_map_and_joints_as_published(rows):
-    assert len(rows)==33
-    for r in rows:
-        c,s,kp,vis = augmented(r)
-        assert np.allclose(c, r['center'], atol=1e-9) and s == pytest.approx(r['scale'][0])
-        assert (vis==(r['joints_vis'][:,0]>0)).all()
-        M = crop_affine(c, s, SIZE, r['rot'])
-        # the official map is solved from float32 points: relative where the box is a point and the map is huge
-        assert (abs(M-r['trans']) <= 1e-4*np.maximum(1, 5*abs(r['trans'])*(s<.01))).all(), r['video']
-        if s>.01: assert np.allclose(apply_affine(M, kp)[vis], r['joints'][vis,:2], atol=1e-4)
-
-
-@needs_parity
-def test_crops_as_published(rows):
-    for r in rows:
-        c,s,_,_ = augmented(r)
-        if s<.01: continue                                           # a box that is a point: nothing to see
-        for frame,ref in ((r['frame'], r['crop']), (r['ref_frame'], r['ref_crop'])):
-            img = drawn(r['video'], frame, r['w'], r['h'])
-            assert frame!=r['frame'] or zlib.crc32(img.tobytes())==r['frame_crc']
-            if r['flip']: img = flip_image(img)
-            d = abs(warp(img, crop_affine(c, s, SIZE, r['rot']), SIZE).astype(int)-ref)
-            assert d.max()<=2 and d.mean()<.3, (r['video'], frame)
 
 
 # --- edge cases

@@ -2,10 +2,9 @@
 
 parity_heatmaps.npz holds what the official code computed from made-up input: targets of 20 x 13 joints around every
 edge, and the decoding of two sets of 13 maps, the first of which is one special case per joint (all negative, on each
-border, ties, a plateau, all zero, a tiny peak). Its targets for real labels of Penn Action are compared where its
-numbers are at hand (TTP_PARITY); labels are not part of this repository.
+border, ties, a plateau, all zero, a tiny peak). Its targets for real labels of Penn Action are compared in
+test_fidelity.py, where its numbers are at hand; labels are not part of this repository.
 """
-import os
 from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
@@ -15,7 +14,6 @@ from ttp_nb.heatmaps import (decode, decode_argmax, decode_dark, decode_quarter,
 from ttp_nb.skeletons import TTPError
 
 SIZE,HM = (128,128),(32,32)
-PARITY = Path(os.environ.get('TTP_PARITY', Path(__file__).parents[2]/'shared'/'parity'))
 
 
 @pytest.fixture(scope='module')
@@ -27,15 +25,6 @@ def test_targets_at_the_edges_as_published(d):
     hm,w = gaussian_targets(d['edge_joints'], d['edge_vis'], SIZE, HM, reference=True)
     assert hm.dtype==w.dtype==np.float32
     assert np.allclose(hm, d['edge_target'], atol=1e-7, rtol=0) and (w==d['edge_weight']).all()
-
-
-@pytest.mark.skipif(not (PARITY/'data_items.npz').is_file(),
-                    reason=f'needs the official numbers in {PARITY} (set TTP_PARITY)')
-@pytest.mark.parametrize('name', ['data_items', 'data_items_outside'])
-def test_targets_of_real_labels_as_published(name):
-    with np.load(PARITY/f'{name}.npz') as f: d = dict(f)
-    hm,w = gaussian_targets(d['joints'][...,:2], d['joints_vis'][...,0], SIZE, HM, reference=True)
-    assert np.allclose(hm, d['target'], atol=1e-7, rtol=0) and (w==d['target_weight'][...,0]).all()
 
 
 def test_default_differs_only_in_the_weight_of_empty_targets(d):

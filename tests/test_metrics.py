@@ -4,7 +4,7 @@ metric_small.npz holds made-up joints and predictions in the layout of two data 
 pixel, and beside them the exact rows where the rounding would move a joint over the threshold (some lie exactly on
 it). The tables below were computed by the official evaluation code from the exact points.
 """
-import json, os
+import os
 from pathlib import Path
 import numpy as np, pytest
 from scipy.io import loadmat
@@ -14,7 +14,6 @@ from ttp_nb.metrics import (auc, bootstrap, clip_pck, gain, hits, pck, pck_summa
 from ttp_nb.skeletons import BBC7, H36M16, PENN13, Skeleton, TTPError
 
 LABELS = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'/'labels'
-PARITY = Path(os.environ.get('TTP_PARITY', Path(__file__).parents[2]/'shared'/'parity'))
 
 H36M = dict(head=57.93357933579336, shoulder=57.71328671328671, elbow=59.18043025676613,
             wrist=57.105256017149216,
@@ -108,23 +107,6 @@ def test_what_the_page_says_of_hidden_torsos(penn):
     own = torso_size(penn['joints'])
     assert round(100*(penn['torso']>1.5*own)[own>0].mean())==9                              # too long, one in eleven
     assert pck_summary(*pck(penn['pred'], penn['joints'], penn['vis']))['pck'] == pytest.approx(40.68, abs=.01)
-
-
-@pytest.mark.skipif(not (PARITY/'metric.json').is_file(), reason=f'needs metric.json in {PARITY} (TTP_PARITY)')
-def test_the_tables_above_are_the_published_ones():
-    d = json.loads((PARITY/'metric.json').read_text())
-    for mine,theirs,unit in ((PENN_ALL, d['penn_all_test']['table'], 1), (H36M, d['hm36']['table'], 1),
-                             (PENN_ALL_EVERY_7TH, d['penn_all_test']['table_downsample7'], 1),
-                             (H36M_EVERY_3RD, d['hm36']['table_downsample3'], 1), (BBC, d['bbc']['table'], 100)):
-        theirs = {'mean' if k in ('mPCK', 'mAcc') else k.lower():unit*v for k,v in theirs.items()}
-        assert mine==pytest.approx(theirs, abs=1e-9)
-
-
-@pytest.mark.skipif(not (PARITY/'metric.npz').is_file(), reason=f'needs metric.npz in {PARITY} (TTP_PARITY)')
-def test_a_part_of_penn_as_published():
-    with np.load(PARITY/'metric.npz') as d: p,g,v = d['penn_pred'],d['penn_gt'],d['penn_vis']
-    table = json.loads((PARITY/'metric.json').read_text())['penn_subset']['table']
-    check(pck_summary(*pck(p, g, v)), {'mean' if k=='mPCK' else k.lower():x for k,x in table.items()})
 
 
 RNG = np.random.default_rng(0)

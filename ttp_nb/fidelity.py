@@ -23,6 +23,7 @@ import torch
 from scipy.io import loadmat
 from torch import nn
 
+from .clips import read_penn_label
 from .geometry import (apply_affine, box_to_center_scale, crop_affine, flip_center, flip_image, flip_kp,
                              invert_affine, warp)
 from .heatmaps import decode, decode_argmax, gaussian_targets, hm_to_crop
@@ -565,6 +566,10 @@ def check_labels(
         center, scale = box_to_center_scale(boxes[min(int(r['frame']), len(boxes) - 1)])
         rows.append(compare(r['file'], 'centre and scale from the box', [*center, scale],
                             [*r['db_center'], r['db_scale'][0]], 1e-9))
+        read, t = read_penn_label(Path(real) / 'labels' / f"{r['video']:04d}.mat"), int(r['frame'])
+        rows.append(agree(r['file'], 'visible joints as read', np.array_equal(read['vis'][t], r['db_vis'][:, 0] > 0)))
+        rows.append(compare(r['file'], 'joints as read', read['joints'][t][read['vis'][t]] + 1,
+                            r['db_joints'][read['vis'][t], :2], 1e-9))
     if (Path(folder) / 'metric.json').is_file() and 'penn_all_test' in (about := read_json(folder, 'metric.json')):
         rows += check_all_test([m for m in labels if m['train'].item() != 1], about)
     return rows
