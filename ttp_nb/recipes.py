@@ -675,10 +675,10 @@ def load_weights(
 )->tuple: # path; network in eval mode. Raises `TTPError` where the file is missing or of another network
     "The trained network of a recipe."
     path = Path(recipe.weights) if recipe.weights else shipped('small_joint')
-    if path.suffix != '.pth': return path, load_model(path)
-    if not path.is_file():
+    if path.suffix == '.pth' and not path.is_file():
         raise TTPError(f'{path}: no such file. Train it first (`ttp train --cfg ...`), or name another one: '
                        'weights PATH, in the words of the authors TEST.MODEL_FILE PATH.')
+    if path.suffix != '.pth' or recipe.model.lateral: return path, load_model(path)   # the file says what it is
     model = new_model('baseline' if recipe.task == 'baseline' else 'joint', recipe.model)
     report = model.load_official(read_weights(path))
     if not report.complete: raise TTPError(f'{path} does not fit the network of the recipe: {report}.')
