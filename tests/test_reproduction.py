@@ -65,7 +65,7 @@ def test_the_four_files_one_after_the_other(penn, capfd):
     base = Path(f'output/penn/pose_resnet/{B}')
     card = read_card(base/'last.safetensors')
     assert card['step']==2 and card['kind']=='baseline' and card['config']['depth']==50 and card['config']['bgr']
-    assert card['training']['batch']==2 and card['training']['pairs']['edges'] and card['training_people']==3
+    assert card['training']['batch']==2 and card['training']['pairs']['edges'] and card['training_people']==4
     assert said.count('have no effect on this run')==1 and 'CUDNN.BENCHMARK' in said and 'TRAIN.WD' in said
     said = ttp(capfd, 'train', '--cfg', f'{J}.yaml', *SHORT, 'MODEL.INIT_WEIGHTS', 'false', 'model.vgg', 'false')
     assert read_card(Path(FINAL).parent/'last.safetensors')['kind']=='joint'
@@ -94,6 +94,10 @@ def test_what_a_file_asks_for_and_is_not_there(penn, capfd):
     assert 'VGG-16' in refused('train', '--cfg', f'{J}.yaml', 'MODEL.INIT_WEIGHTS', 'false')
     assert 'did you mean TRAIN.END_EPOCH' in refused('train', '--cfg', f'{J}.yaml', 'TRAIN.END_EPOHC', 3)
     assert 'for personalization' in refused('train', '--cfg', f'{N}.yaml')
+    assert 'not how to train' in refused('train', 'joint', '--cfg', f'{N}.yaml')
+    assert 'not how to train' in refused('reproduce', '--cfg', f'{F}.yaml', 'TEST.MODEL_FILE', '')
+    assert 'names no weights' in refused('evaluate', '--cfg', f'{J}.yaml')
+    assert 'attention heads' in refused('train', '--cfg', f'{J}.yaml', 'MODEL.EXTRA.NHEADS', 3)
     assert not Path('output').exists() or not [p for p in Path('output').rglob('*') if p.is_file()]
 
 @pytest.mark.parametrize('penn', ['noise'], indirect=True)
@@ -130,9 +134,21 @@ def test_the_papers_table(penn, capfd):
     ttp(capfd, 'reproduce', '--cfg', cfg, '--out', 'again', *change, *weights)
     assert json.loads(Path('again/table.json').read_text())['rows']==table['rows']
 
+@pytest.mark.parametrize('penn', ['noise'], indirect=True)
+def test_rgb_stays_rgb(penn, capfd):
+    change = (*SHORT, 'MODEL.INIT_WEIGHTS', 'false', 'model.vgg', 'false', 'MODEL.EXTRA.NUM_LAYERS', 18,
+              'MODEL.IMAGE_SIZE', '[32, 32]', 'MODEL.HEATMAP_SIZE', '[8, 8]', 'DATASET.COLOR_RGB', 'true')
+    ttp(capfd, 'train', '--cfg', f'{J}.yaml', '--out', 'run', *change)
+    rows = []
+    for w in ('final_state.pth', 'last.safetensors'):
+        ttp(capfd, 'evaluate', '--cfg', f'{J}.yaml', '--model', f'run/{w}', '--out', f'out/{w}', *change)
+        rows.append(dict(np.load(f'out/{w}/predictions/0005.npz')))
+    assert np.allclose(rows[0]['before_conf'], rows[1]['before_conf'], atol=1e-6)
+
 def test_what_is_a_subset():
     say = lambda trained,tested: E.subset_note(Recipe(data=DataConfig('penn', 'x')), trained, tested)
-    assert say([87543*.9]*2, 76298)=='' and say([], 76298)==''
+    assert say([87543]*2, 76298)=='' and say([], 76298)==''
+    assert 'trained on 78789 of 87543' in say([78789], 76298) # a tenth held out, under our conventions
     assert 'trained on 500 of 87543' in say([500, 500], 76298) and 'tested on' not in say([500], 76298)
     assert E.subset_note(Recipe(), [5], 5)==''
 
@@ -186,6 +202,22 @@ def test_an_evaluation_that_is_interrupted_goes_on_to_the_same_files(cfg, scenar
         assert p.read_bytes()==(tmp_path/'cut'/p.relative_to(tmp_path/'whole')).read_bytes(), p
     before = {p: p.stat().st_mtime_ns for p in (tmp_path/'cut').rglob('*.*')}
     assert go(tmp_path/'cut', resume=True)==whole and before=={p: p.stat().st_mtime_ns for p in before} # nothing to do
+
+def test_what_goes_on_is_what_belongs_together(tmp_path):
+    "Running means are taken over only with the clips they come from, and fewer scenarios are a part of more."
+    go = lambda out,people,scenarios,**kw: E.evaluate(tiny_model(), people, tmp_path/out, scenarios, PUBLISHED,
+                                                      progress=False, **kw)
+    whole = go('whole', clips(), E.SCENARIOS)
+    go('a', [c[:2] for c in clips(1)], E.SCENARIOS) # a quick try, of other clips
+    assert go('a', clips(), E.SCENARIOS, resume=True)==whole
+    go('b', clips(2), ('online',))
+    assert go('b', clips(), E.SCENARIOS, resume=True)==whole # offline was not there: all anew
+    go('c', clips(2), E.SCENARIOS)
+    part = go('c', clips(), ('online',), resume=True)
+    assert [r['scenario'] for r in part['rows']]==['before', 'online'] and list(part['normalisers'])==['online']
+    assert part['rows']==whole['rows'][:2]
+    with pytest.raises(TTPError, match='other clips'): # the same names, other people
+        go('c', [replace(c, joints=c.joints+1) for c in clips()], ('online',), resume=True)
 
 def test_only_the_same_evaluation_goes_on(tmp_path):
     go = lambda model,cfg,**kw: E.evaluate(model, clips(1), tmp_path, ('before',), cfg, progress=False, **kw)

@@ -131,6 +131,7 @@ def evaluate(
     from ttp_nb.recipes import load_weights, evaluation_clips
     recipe = recipe_of(args, out='output/evaluate', task='joint')
     path, model = load_weights(recipe)
+    say(f'weights: {path}')
     check_folder(recipe.out)
     clips, absent = evaluation_clips(recipe.data, args.clips, args.seed or 0, say)
     mode = args.mode or ('all' if not args.cfg else recipe.task if recipe.task in ('online', 'offline') else 'before')
@@ -153,6 +154,7 @@ def train(
     kind = args.what.pop(0) if args.what and args.what[0] in TRAINED else None
     if not kind and not args.cfg: args.wrong('say what to train, baseline or joint, or give a recipe with --cfg')
     recipe = recipe_of(args, task=kind, out=f'output/{kind}')
+    if kind and recipe.task not in TRAINED: stop(f'{args.cfg} says how to personalise, not how to train.')
     if kind not in (None, recipe.task):
         recipe = replace(recipe, task=kind, out=recipe.out if args.out else f'{recipe.out}_{kind}')
     check_folder(recipe.out)

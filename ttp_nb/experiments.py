@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SCENARIOS', 'ADAPT', 'PUBLISHED', 'PENN_FRAMES', 'at_hand', 'clip_scenarios', 'number', 'score', 'table_rows',
-           'show_table', 'evaluate', 'summary', 'checksum', 'finished', 'run_clips', 'one_by_one', 'per_clip',
-           'save_clip', 'read_predictions', 'pose_grid', 'crop_window', 'gain_bars', 'adaptation_curves', 'watched',
-           'curve_axes', 'demo_figure', 'before_after_frames', 'reproduce', 'subset_note', 'part_pck', 'paper_table']
+           'show_table', 'evaluate', 'summary', 'checksum', 'finished', 'label_sum', 'run_clips', 'one_by_one',
+           'per_clip', 'save_clip', 'read_predictions', 'pose_grid', 'crop_window', 'gain_bars', 'adaptation_curves',
+           'watched', 'curve_axes', 'demo_figure', 'before_after_frames', 'reproduce', 'subset_note', 'part_pck',
+           'paper_table']
 
 # %% ../nbs/17_experiments.ipynb #45c30e92
 import copy
@@ -149,10 +150,11 @@ def summary(
 
 def checksum(
     model:torch.nn.Module, # any
-)->int: # of its weights, another for other weights
+)->int: # of its weights and conventions, another for others
     "Tells networks apart."
-    state = {k: v for k, v in model.state_dict().items() if not k.startswith('perceptual')}
-    return zlib.crc32(b''.join(state[k].detach().cpu().contiguous().numpy().tobytes() for k in sorted(state)))
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith('perceptual.features')}
+    data = b''.join(state[k].detach().cpu().contiguous().numpy().tobytes() for k in sorted(state))
+    return zlib.crc32(f'{model.cfg.bgr} {model.cfg.origin}'.encode() + data)
 
 
 def finished(
@@ -164,11 +166,23 @@ def finished(
     "What an interrupted evaluation left; raises `TTPError` where it is one of something else."
     if not (out / 'results.json').is_file(): return {}, {}
     old = json.loads((out / 'results.json').read_text(encoding='utf-8'))
-    if any(old.get(k) != json.loads(json.dumps(head[k])) for k in ('settings', 'network')):
-        raise TTPError(f"{out} holds results of another network or other settings: choose another --out.")
-    done, wanted = {c['name'] for c in old['per_clip']}, {'before', *scenarios}
-    known = {c.name: read_predictions(out / 'predictions', c) for c in clips if c.name in done}
-    return {k: v for k, v in known.items() if wanted <= v.keys()}, old.get('normalisers', {})
+    labels = {c['name']: c['labels'] for c in old['per_clip']}
+    same = all(labels.get(c.name) in (None, label_sum(c)) for c in clips)
+    if not same or any(old.get(k) != json.loads(json.dumps(head[k])) for k in ('settings', 'network')):
+        raise TTPError(f"{out} holds results of another network, other settings or other clips: choose another --out.")
+    wanted = [s for s in SCENARIOS if s in ('before', *scenarios)]
+    found = {c.name: read_predictions(out / 'predictions', c) for c in clips if c.name in labels}
+    known = {n: {s: f[s] for s in wanted} for n, f in found.items() if all(s in f for s in wanted)}
+    if not head['settings']['published']: return known, {}
+    if [c.name for c in clips][:len(labels)] != list(labels) or len(known) < len(labels): return {}, {}
+    return known, {s: m for s, m in old.get('normalisers', {}).items() if s in wanted}
+
+
+def label_sum(
+    clip:Clip, # with joints
+)->int: # of boxes and joints, another for others
+    "Tells clips of the same name apart."
+    return zlib.crc32(clip.boxes.tobytes() + clip.joints.tobytes())
 
 # %% ../nbs/17_experiments.ipynb #3230d9f8
 def run_clips(
@@ -180,7 +194,7 @@ def run_clips(
     known=(), # names of clips that are left out
     means:dict=None, # scenario -> the loss's running means; with `published` they go on, and are changed here
 ): # yields (index of the clip, its `clip_scenarios`) as they are done
-    "Each clip in a process of its own with one thread, so that the numbers do not depend on the machine's cores."
+    "Each clip in a process of its own with one thread; with `published` one after the other, on all cores."
     todo = {i: c for i, c in enumerate(clips) if c.name not in known}
     if cfg.published: yield from one_by_one(model, todo, scenarios, cfg, {} if means is None else means); return
     if workers <= 1:
@@ -224,7 +238,8 @@ def per_clip(
     scores:list, # of `score`, None where not done yet
 )->list: # name, action and PCK of each done clip
     "What each clip contributed."
-    return [{'name': c.name, 'action': c.action, **{k: number(clip_pck(*v)) for k, v in s.items()}}
+    return [{'name': c.name, 'action': c.action, 'labels': label_sum(c),
+             **{k: number(clip_pck(*v)) for k, v in s.items()}}
             for c, s in zip(clips, scores) if s]
 
 
@@ -387,6 +402,11 @@ def reproduce(
 )->dict: # rows of the table, and what they are of; also in table.md and table.json
     "The paper's table by a recipe: baseline, and the joint model before, online and offline."
     out, paths, counts = Path(recipe.out), {'baseline': baseline, 'joint': recipe.weights}, []
+    if recipe.task in ADAPT and not all(paths.values()):
+        raise TTPError('This recipe says how to personalise, not how to train: take the one for joint training, '
+                       'or give the weights of both networks.')
+    if (out / 'state.pt').exists():
+        raise TTPError(f'{out} holds a training run: give its last.safetensors as weights, or choose another --out.')
     for task in [t for t, p in paths.items() if not p]:
         run = train_recipe(replace(recipe, task=task, out=str(out / task), resume=True), device, say, progress)
         paths[task] = run.out / f"{'last' if recipe.published else 'best'}.safetensors"   # as the authors' programs
@@ -396,10 +416,11 @@ def reproduce(
     for task, path in paths.items():
         say(f'evaluating {task}: {path}')
         _, net = load_weights(replace(recipe, task=task, weights=str(path)))
+        if isinstance(net, JointModel) != (task == 'joint'): raise TTPError(f'{path} holds no {task} network.')
         results[task] = evaluate(net, clips, out / f'{task}_test', SCENARIOS, recipe.personalization, workers, device,
                                  progress, resume=True, name=path, absent=absent)
     rows = results['baseline']['rows'] + results['joint']['rows']
-    rows = [{**r, 'scenario': s} for r, s in zip(rows, ('baseline', *SCENARIOS))]
+    rows = [{**r, 'scenario': s} for r, s in zip(rows, ('baseline', *SCENARIOS), strict=True)]
     table = {'rows': rows, 'note': subset_note(recipe, counts, sum(map(len, clips))), 'data': recipe.data.kind,
              'parts': {k: [skel.joints[j] for j in v] for k, v in skel.parts.items()}}
     text = paper_table(table)
@@ -417,7 +438,7 @@ def subset_note(
     "Says what part of Penn Action a table is about."
     if recipe.data.kind != 'penn': return ''
     part = [f'tested on {tested} of {PENN_FRAMES["test"]} test frames'] if tested < PENN_FRAMES['test'] else []
-    fewer = [n for n in trained if n < .85 * PENN_FRAMES['train']]   # a tenth of the videos is kept for validation
+    fewer = [n for n in trained if n < PENN_FRAMES['train']]
     if fewer: part.append(f'trained on {fewer[0]} of {PENN_FRAMES["train"]} training frames')
     return f"A subset of Penn Action ({', '.join(part)}): not comparable with the published row." if part else ''
 

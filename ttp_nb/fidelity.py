@@ -113,7 +113,8 @@ def make_network(
     said = re.search(r'(\d+) heads', readme.read_text(encoding='utf-8')) if readme.is_file() else None
     empty = {k: torch.empty(s, device='meta') for k, s in names.items()}
     kind, cfg = official_config(empty, heads=int(said[1]) if said else 4, size=size, dropout=0.)
-    net = JointModel(cfg, filled_vgg(vgg_seed)) if kind == 'joint' else baseline(cfg)
+    with torch.random.fork_rng(devices=[]):   # first weights are drawn, though not kept
+        net = JointModel(cfg, filled_vgg(vgg_seed)) if kind == 'joint' else baseline(cfg)
     report = net.load_official({k: fill(k, s, seed) for k, s in names.items()})
     if not report.complete: raise TTPError(f"{folder}: {tag} is another network: {report}.")
     return net.eval()
@@ -278,7 +279,7 @@ def worst(
     tolerance:float, # relative
     besides:tuple=(), # names left out
 )->Row: # of the name that differs most
-    "Compares numbers by name; raising one that only one side has."
+    "Compares numbers by name; a name that only one side has is a difference."
     if {k for k, v in ours.items() if v is not None} != {k for k, v in theirs.items() if v is not None}:
         return agree(of, f'{what}: the same names', False)
     names = [k for k, v in theirs.items() if v is not None and k not in besides]
@@ -551,8 +552,9 @@ def penn_labels(
     real, # folder of Penn Action, with labels/
 )->list: # a dict a video, coordinates as they are in the files
     "All labels, nothing mended: the reader of `05_clips` takes other boxes where one spans nothing."
-    fields = ['x', 'y', 'visibility', 'bbox', 'train']
-    return [loadmat(p, variable_names=fields) for p in sorted((Path(real) / 'labels').glob('[!.]*.mat'))]
+    files = sorted((Path(real) / 'labels').glob('[!.]*.mat'))
+    if not files: raise TTPError(f'{real}: no Penn Action labels here.')
+    return [loadmat(p, variable_names=['x', 'y', 'visibility', 'bbox', 'train']) for p in files]
 
 
 def check_labels(
@@ -599,7 +601,9 @@ def check(
     for tag in tags(folder):
         joint = (Path(folder) / f'{tag}_scalars.json').is_file()
         parts = (check_outputs, check_losses, check_steps) if joint else (check_baseline,)
-        for part in parts: rows += part(folder, tag)
+        found = [r for part in parts for r in part(folder, tag)]
+        if not found: raise TTPError(f'{folder}: {tag} has names, but no numbers to compare with.')
+        rows += found
     for r in items(folder): rows += check_item(r)
     for part in (check_edges, check_decoding, check_metrics): rows += part(folder)
     return largest(rows + (check_labels(folder, real) if real else []))

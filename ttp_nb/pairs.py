@@ -33,7 +33,7 @@ class PairConfig:
     scale:float = .25 # spread of the crop's scale, and how far from 1 it may go
     rot:float = 30. # degrees; spread of the rotation, twice this at most
     flip:bool = True # mirror half of the pairs
-    reach:int|None = None # how many frames a reference may lie from its target; None: any number
+    reach:int|None = None # how many frames a reference may lie from its target; null: any number
     ahead:bool = False # online: references from frames still to come too
     mixed:bool = False # online: all targets but one from the frames references come from
     sigma:float = 2. # of the target heatmaps, in cells

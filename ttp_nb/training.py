@@ -37,7 +37,7 @@ class TrainConfig:
     lr:float = 2e-3 # Adam's learning rate
     drops:tuple = (90/140, 120/140) # when it drops, as fractions of the steps
     factor:float = .1 # to what part of itself
-    weight:float = 5e-4 # of the self-supervised loss: the published 0.001 for 6 terms is this for 12
+    weight:float = 5e-4 # of the self-supervised loss (published: 0.001 for 6 terms; the small model has 12)
     every:int = 250 # steps between validations (and checkpoints)
     seed:int = 0 # of every draw
     pairs:PairConfig = PairConfig() # how pairs are drawn and augmented
