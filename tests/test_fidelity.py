@@ -73,7 +73,10 @@ def test_tables_of_the_data_sets(): same(F.check_metrics(PARITY))
 
 @pytest.mark.skipif(not (PENN/'labels').is_dir() or not has('data_items*.npz'),
                     reason=f'needs Penn Action in {PENN} (TTP_REAL) and items in {PARITY} (TTP_PARITY)')
-def test_boxes_and_tables_of_all_labels(): same(F.check_labels(PARITY, PENN))
+def test_boxes_and_tables_of_all_labels():
+    rows = F.check_labels(PARITY, PENN)
+    if not rows: pytest.skip(f'{PENN} has no label of a video that {PARITY} speaks of')
+    same(rows)
 
 
 # --- a folder of the same format with other networks in it, made here
