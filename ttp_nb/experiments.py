@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCENARIOS', 'ADAPT', 'PUBLISHED', 'PENN_FRAMES', 'at_hand', 'clip_scenarios', 'number', 'score', 'table_rows',
-           'show_table', 'evaluate', 'summary', 'checksum', 'finished', 'label_sum', 'run_clips', 'one_by_one',
+           'show_table', 'evaluate', 'summary', 'checksum', 'label_sum', 'finished', 'run_clips', 'one_by_one',
            'per_clip', 'save_clip', 'read_predictions', 'pose_grid', 'crop_window', 'gain_bars', 'adaptation_curves',
            'watched', 'curve_axes', 'demo_figure', 'before_after_frames', 'reproduce', 'subset_note', 'part_pck',
            'paper_table']
@@ -147,7 +147,7 @@ def summary(
     return {'rows': table_rows([s for s in scores if s], clips[0].skel), **head, 'per_clip': per_clip(clips, scores),
             **({'normalisers': dict(means)} if means else {})}
 
-
+# %% ../nbs/17_experiments.ipynb #4a08e419
 def checksum(
     model:torch.nn.Module, # any
 )->int: # of its weights and conventions, another for others
@@ -155,6 +155,13 @@ def checksum(
     state = {k: v for k, v in model.state_dict().items() if not k.startswith('perceptual.features')}
     data = b''.join(state[k].detach().cpu().contiguous().numpy().tobytes() for k in sorted(state))
     return zlib.crc32(f'{model.cfg.bgr} {model.cfg.origin}'.encode() + data)
+
+
+def label_sum(
+    clip:Clip, # with joints
+)->int: # of boxes and joints, another for others
+    "Tells clips of the same name apart."
+    return zlib.crc32(clip.boxes.tobytes() + clip.joints.tobytes())
 
 
 def finished(
@@ -176,13 +183,6 @@ def finished(
     if not head['settings']['published']: return known, {}
     if [c.name for c in clips][:len(labels)] != list(labels) or len(known) < len(labels): return {}, {}
     return known, {s: m for s, m in old.get('normalisers', {}).items() if s in wanted}
-
-
-def label_sum(
-    clip:Clip, # with joints
-)->int: # of boxes and joints, another for others
-    "Tells clips of the same name apart."
-    return zlib.crc32(clip.boxes.tobytes() + clip.joints.tobytes())
 
 # %% ../nbs/17_experiments.ipynb #3230d9f8
 def run_clips(
@@ -211,7 +211,7 @@ def run_clips(
                            "The clips done so far are saved.") from None
         finally: pool.shutdown(cancel_futures=True)
 
-
+# %% ../nbs/17_experiments.ipynb #cc50678f
 def one_by_one(
     model:torch.nn.Module, # joint model or baseline; not changed
     clips:dict, # index -> clip
@@ -232,7 +232,7 @@ def one_by_one(
             means[s] = m.perceptual.mean.tolist()
         yield i, found
 
-
+# %% ../nbs/17_experiments.ipynb #36bd6dbf
 def per_clip(
     clips:list, # all
     scores:list, # of `score`, None where not done yet
@@ -442,7 +442,7 @@ def subset_note(
     if fewer: part.append(f'trained on {fewer[0]} of {PENN_FRAMES["train"]} training frames')
     return f"A subset of Penn Action ({', '.join(part)}): not comparable with the published row." if part else ''
 
-
+# %% ../nbs/17_experiments.ipynb #4d581728
 def part_pck(
     row:dict, # of `table_rows`
     joints:list, # names of the joints of a part
