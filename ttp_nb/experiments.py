@@ -136,7 +136,7 @@ def evaluate(
             bar.update()
     return summary(head, clips, scores, means)
 
-
+# %% ../nbs/17_experiments.ipynb #eac22ca5
 def summary(
     head:dict, # what was evaluated
     clips:list, # all
@@ -389,7 +389,7 @@ def before_after_frames(
 PUBLISHED = {'penn': {'baseline': 85.233, 'before': 86.283, 'online': 87.660, 'offline': 88.633}}
 PENN_FRAMES = {'train': 87543, 'test': 76298}   # of 1258 and 1068 videos
 
-
+# %% ../nbs/17_experiments.ipynb #f6abf2d7
 def reproduce(
     recipe:Recipe, # what to train and how; with `weights` the joint network is not trained but read
     baseline:str='', # weights of the supervised baseline; '': train it

@@ -297,7 +297,7 @@ def build(
         raise TTPError(f"{Path(path).with_suffix('.json')} describes no network ({why}): its kind and config "
                        "must be as `save_model` wrote them.") from e
 
-
+# %% ../nbs/12_joint_model.ipynb #0403e29e
 def check_state(
     model:nn.Module, # that is to take the weights
     state:dict, # name -> tensor

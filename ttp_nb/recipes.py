@@ -165,7 +165,7 @@ def as_skeleton(
     try: return Skeleton(**value) if isinstance(value, dict) else None
     except (TypeError, RecursionError): return None
 
-
+# %% ../nbs/14b_recipes.ipynb #06b4c8c2
 def fit(
     key:str, # named in the error
     value, # from a file or a command line
@@ -378,7 +378,7 @@ def official_training(
             'validate': max(get('TRAIN.VALIDATE_EVERY'), 0),
             'imagenet': under(get, 'MODEL.PRETRAINED') if get('MODEL.INIT_WEIGHTS') else ''}
 
-
+# %% ../nbs/14b_recipes.ipynb #539615c3
 def official_personalization(
     get, # of `official_reader`
     task:str, # 'online' or 'offline'
@@ -686,7 +686,7 @@ def save_official(
     torch.save(model.cpu().to_official(), data)
     with atomic_path(path) as tmp: tmp.write_bytes(data.getvalue())
 
-
+# %% ../nbs/14b_recipes.ipynb #0bdb4d27
 def load_weights(
     recipe:Recipe, # its weights, task and model
 )->tuple: # path; network in eval mode. Raises `TTPError` where the file is missing or of another network
