@@ -539,6 +539,8 @@ def test_vgg_from_a_file(offline, tmp_path, monkeypatch):
     folder = tmp_path/'models'/'pytorch'/'imagenet'
     folder.mkdir(parents=True)
     net = Small()
-    named(folder, net.state_dict(), 'vgg16')
+    file,was = named(folder, net.state_dict(), 'vgg16'),global_state()
     assert torch.equal(vgg16_layers()[28].weight, net.features[28].weight)
-    assert len(VGGFeatures().layers)==VGG_LAYERS[-1]+1
+    assert len(VGGFeatures().layers)==VGG_LAYERS[-1]+1 and global_state()==was # nothing is drawn
+    file.unlink(); named(folder, {'features.0.weight': torch.zeros(1)}, 'vgg16')
+    with pytest.raises(TTPError, match='does not hold VGG-16'): vgg16_layers()

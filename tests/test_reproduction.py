@@ -66,6 +66,7 @@ def test_the_four_files_one_after_the_other(penn, capfd):
     card = read_card(base/'last.safetensors')
     assert card['step']==2 and card['kind']=='baseline' and card['config']['depth']==50 and card['config']['bgr']
     assert card['training']['batch']==2 and card['training']['pairs']['edges'] and card['training_people']==4
+    assert not card['held_out'] and 'last.safetensors' in said and 'validation' not in said
     assert said.count('have no effect on this run')==1 and 'CUDNN.BENCHMARK' in said and 'TRAIN.WD' in said
     said = ttp(capfd, 'train', '--cfg', f'{J}.yaml', *SHORT, 'MODEL.INIT_WEIGHTS', 'false', 'model.vgg', 'false')
     assert read_card(Path(FINAL).parent/'last.safetensors')['kind']=='joint'
@@ -216,6 +217,10 @@ def test_what_goes_on_is_what_belongs_together(tmp_path):
     part = go('c', clips(), ('online',), resume=True)
     assert [r['scenario'] for r in part['rows']]==['before', 'online'] and list(part['normalisers'])==['online']
     assert part['rows']==whole['rows'][:2]
+    old = json.loads((tmp_path/'c'/'results.json').read_text())
+    for c in old['per_clip']: del c['labels'] # as before results said which clips they are of
+    (tmp_path/'d').mkdir(); (tmp_path/'d'/'results.json').write_text(json.dumps(old))
+    with pytest.raises(TTPError, match='other clips'): go('d', clips(), ('online',), resume=True)
     with pytest.raises(TTPError, match='other clips'): # the same names, other people
         go('c', [replace(c, joints=c.joints+1) for c in clips()], ('online',), resume=True)
 

@@ -128,7 +128,7 @@ def evaluate(
     args:argparse.Namespace, # cfg, what, data, root, mode, model, out, seed, clips, device, workers, resume
 ):
     "Evaluates a model on test people of any data: before, online, offline."
-    from ttp_nb.recipes import load_weights, evaluation_clips
+    from ttp_nb.recipes import evaluation_clips, load_weights
     recipe = recipe_of(args, out='output/evaluate', task='joint')
     path, model = load_weights(recipe)
     say(f'weights: {path}')
@@ -159,7 +159,8 @@ def train(
         recipe = replace(recipe, task=kind, out=recipe.out if args.out else f'{recipe.out}_{kind}')
     check_folder(recipe.out)
     run = train_recipe(recipe, args.device, say, command=args.command_line)
-    say(f'Best on validation people: {run.best:.2f} PCK@0.2. Weights: {recipe.out}/best.safetensors')
+    if recipe.published: say(f'All people were trained on, nothing was chosen. Weights: {recipe.out}/last.safetensors')
+    else: say(f'Best on validation people: {run.best:.2f} PCK@0.2. Weights: {recipe.out}/best.safetensors')
 
 
 def reproduce(

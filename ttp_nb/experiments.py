@@ -173,7 +173,7 @@ def finished(
     "What an interrupted evaluation left; raises `TTPError` where it is one of something else."
     if not (out / 'results.json').is_file(): return {}, {}
     old = json.loads((out / 'results.json').read_text(encoding='utf-8'))
-    labels = {c['name']: c['labels'] for c in old['per_clip']}
+    labels = {c['name']: c.get('labels', -1) for c in old['per_clip']}   # -1: of a version that did not say
     same = all(labels.get(c.name) in (None, label_sum(c)) for c in clips)
     if not same or any(old.get(k) != json.loads(json.dumps(head[k])) for k in ('settings', 'network')):
         raise TTPError(f"{out} holds results of another network, other settings or other clips: choose another --out.")

@@ -43,8 +43,9 @@ def vgg16_layers()->nn.Sequential: # the convolutional layers with ImageNet weig
     "VGG-16 from a file in `IMAGENET` or through torchvision; raises `TTPError` when its weights cannot be had."
     from torchvision.models import VGG16_Weights, vgg16
     if files := sorted(IMAGENET.glob('vgg16-*.pth')):
-        net = vgg16()
-        net.load_state_dict(read_weights(files[0]))
+        with torch.device('meta'): net = vgg16()   # no weights are drawn only to be replaced
+        try: net.load_state_dict(read_weights(files[0]), assign=True)
+        except RuntimeError as e: raise TTPError(f"{files[0]} does not hold VGG-16: get it again.") from e
         return net.features
     try: return vgg16(weights=VGG16_Weights.IMAGENET1K_V1).features
     except (OSError, RuntimeError) as e:   # no connection, a damaged file

@@ -662,7 +662,7 @@ def train_recipe(
     model = new_model(recipe.task, recipe.model, recipe.training.seed, recipe.imagenet)
     cfg, workers = training_config(recipe, clips), min(recipe.workers, os.cpu_count() or 1)
     card |= {'data': recipe.data.kind, 'training_people': len(clips), 'validation_people': len(valid),
-             'training_frames': sum(map(len, clips))}
+             'training_frames': sum(map(len, clips)), 'held_out': not recipe.published}
     run = train(model, clips, valid, recipe.out, cfg, recipe.resume, device, workers, progress, **card)
     if recipe.published and not recipe.model.lateral: save_official(run.model, run.out / 'final_state.pth')
     return run
