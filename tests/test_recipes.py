@@ -166,8 +166,8 @@ def test_baseline(file):
     assert r==Recipe(
         task='baseline', published=True, data=DataConfig('penn', 'data/Penn_Action/'),
         model=published(50, bgr=True, origin=1),
-        training=TrainConfig(steps=4000, batch=32, lr=.001, drops=(90/140, 120/140), factor=.1, weight=.001,
-                             pairs=PairConfig(scale=.25, rot=30., flip=True, reach=None, sigma=2., edges=True)),
+        training=TrainConfig(steps=5000, batch=32, lr=.001, drops=(90/140, 120/140), factor=.1, weight=.001, repainted=0,
+                             pairs=PairConfig(scale=.25, rot=30., flip=True, reach=None, sigma=2., edges=True, colours=0.)),
         personalization=TTPConfig(batch=32, published=True), epochs=140, epoch_steps=0, validate=10,
         imagenet=IMAGENET, weights='', out=f'output/penn/pose_resnet/{B}', workers=24, resume=True)
     assert set(ignored)==ALL_ALIKE | {'TEST.BATCH_SIZE_PER_GPU'} and len(ignored)==len(set(ignored))
@@ -186,7 +186,7 @@ def test_online(file):
     assert r==Recipe(
         task='online', published=True, data=DataConfig('penn', 'data/Penn_Action/', every=1),
         model=published(50, bgr=True, origin=1),
-        training=TrainConfig(lr=.001, weight=.001, pairs=PairConfig(edges=True)),
+        training=TrainConfig(lr=.001, weight=.001, repainted=0, pairs=PairConfig(edges=True)),
         personalization=TTPConfig(lr=1e-4, batch=32, per_frame=1, epochs=1., published=True, reset_every=0,
                                   first_only=False, pairs=PairConfig(ahead=False, mixed=False)),
         weights=FINAL, out=f'output/penn/imm_joint_model/{N}', workers=12, resume=True)
@@ -552,7 +552,7 @@ def test_epochs_to_steps():
     r = official(J, 'TRAIN.BATCH_SIZE_PER_GPU', 4)
     clips = [noise_clip('a', 5), noise_clip('b', 6)] # 11 frames: 3 batches
     cfg = R.training_config(r, clips)
-    assert (cfg.steps, cfg.every)==(420, 15) and replace(cfg, steps=4000, every=250, drops=r.training.drops)==r.training
+    assert (cfg.steps, cfg.every)==(420, 15) and replace(cfg, steps=5000, every=250, drops=r.training.drops)==r.training
     cfg = R.training_config(replace(r, epoch_steps=7, validate=0), clips)
     assert (cfg.steps, cfg.every)==(980, 250)
     assert R.training_config(Recipe(), clips)==TrainConfig()

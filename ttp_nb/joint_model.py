@@ -189,6 +189,7 @@ def predict(
     clip:Clip, # the person
     frames=None, # which frames, whole numbers; default: all
     batch:int=64, # frames at once
+    mirror:bool=False, # average the heatmaps with those of the mirrored crops
 )->tuple: # (T,J,2) x,y in frame pixels; (T,J) confidence
     "Joints of a clip's frames, in frame pixels."
     frames, cfg, clip = list(range(len(clip)) if frames is None else frames), model.cfg, as_seen(clip, model.cfg)
@@ -198,7 +199,10 @@ def predict(
     try:
         for a in range(0, len(frames), batch):
             x, Ms = frame_crops(clip, frames[a:a + batch], cfg.size)
-            hm = model(x.to(device)).float().cpu()                                    # (b,J,h,w)
+            x = x.to(device)
+            hm = model(x)                                                             # (b,J,h,w)
+            if mirror: hm = (hm + model(x.flip(3)).flip(3)[:, list(clip.skel.flip)]) / 2
+            hm = hm.float().cpu()
             cells, c = decode(hm)                                                     # (b,J,2), (b,J)
             crop = hm_to_crop(cells, cfg.size, (hm.shape[3], hm.shape[2]))
             kp.append(apply_affine(invert_affine(Ms), crop.numpy()) - cfg.origin); conf.append(c.numpy())

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['rng_for', 'PairConfig', 'Shake', 'no_shake', 'draw_shake', 'pair_affine', 'Pairs', 'pair_maps', 'make_pairs',
-           'add_labels', 'near', 'training_pairs', 'online_pairs', 'offline_pairs', 'frame_crops']
+           'add_labels', 'draw_film', 'develop', 'recolour', 'near', 'training_pairs', 'online_pairs', 'offline_pairs',
+           'frame_crops']
 
 # %% ../nbs/07_pairs.ipynb #4acdb641
 import zlib
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .clips import Clip
-from .geometry import apply_affine, crop_affine, flip_center, to_tensor, warp
+from .geometry import MEAN, STD, apply_affine, crop_affine, flip_center, to_tensor, warp
 from .heatmaps import gaussian_targets
 
 # %% ../nbs/07_pairs.ipynb #8b7b5e09
@@ -38,6 +40,7 @@ class PairConfig:
     mixed:bool = False # online: all targets but one from the frames references come from
     sigma:float = 2. # of the target heatmaps, in cells
     edges:bool = False # targets at the map's edge as the authors' code makes them
+    colours:float = 0. # training: share of the pairs whose colours, light and sharpness are changed
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,51 @@ def add_labels(
     pairs.heatmaps, pairs.weight = torch.from_numpy(hm), torch.from_numpy(weight)
     return pairs
 
+# %% ../nbs/07_pairs.ipynb #91b2a9de
+def draw_film(
+    rng:np.random.Generator, # where the draws come from
+    n:int, # pairs
+)->dict: # matrix (n,3,3), gain (n,3), gamma, noise (n,), blur (n,) bool
+    "How colours, exposure, contrast and sharpness of pairs are changed."
+    turn, strength = rng.uniform(-np.pi, np.pi, n) * (rng.random(n) < .8), rng.uniform(.4, 1.4, n)
+    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**.5   # turns around the grey axis
+    c, s = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
+    around = np.eye(3) + s * across + (1 - c) * across @ across                             # (n,3,3)
+    grey, k = np.full((3, 3), 1 / 3), strength[:, None, None]
+    matrix = (k * np.eye(3) + (1 - k) * grey) @ around * np.where(rng.random(n) < .1, -1, 1)[:, None, None]
+    return {'matrix': matrix, 'gain': rng.uniform(.6, 1.4, (n, 1)) * rng.uniform(.85, 1.15, (n, 3)),
+            'gamma': np.exp(rng.uniform(-.5, .5, n)), 'noise': rng.uniform(0, .06, n) * (rng.random(n) < .5),
+            'blur': rng.random(n) < .25}
+
+
+def develop(
+    x:Tensor, # (B,3,H,W) normalised crops
+    film:dict, # of `draw_film`
+    rng:np.random.Generator, # of the noise
+)->Tensor: # (B,3,H,W) normalised
+    "The crops as another film would show them."
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    t = {k: torch.from_numpy(v).float() if v.dtype != bool else torch.from_numpy(v) for k, v in film.items()}
+    y = torch.einsum('bij,bjhw->bihw', t['matrix'], x * std + mean)
+    y = torch.where(t['matrix'].sum((1, 2))[:, None, None, None] < 0, 1 + y, y).clamp(0, 1)   # inverted ones
+    y = (y * t['gain'][..., None, None]).clamp(1e-4, 1) ** t['gamma'][:, None, None, None]
+    soft = F.avg_pool2d(F.pad(y, (1, 1, 1, 1), mode='replicate'), 3, 1)
+    y = torch.where(t['blur'][:, None, None, None], soft, y)
+    y = y + t['noise'][:, None, None, None] * torch.from_numpy(rng.standard_normal(y.shape, np.float32))
+    return (y.clamp(0, 1) - mean) / std
+
+
+def recolour(
+    pairs:Pairs, # a batch
+    rng:np.random.Generator, # where the draws come from
+    share:float=.5, # of the pairs
+)->Pairs: # the same, its chosen pairs seen through another film
+    "Changes colours, light and sharpness of some pairs, of target and reference alike."
+    at = np.flatnonzero(rng.random(len(pairs.target)) < share)
+    film = draw_film(rng, len(at))
+    for x in (pairs.target, pairs.reference) if len(at) else (): x[at] = develop(x[at], film, rng)
+    return pairs
+
 # %% ../nbs/07_pairs.ipynb #c7e74f62
 def near(
     t:int, # target
@@ -171,7 +219,8 @@ def training_pairs(
         t = int(order[e][a] - ends[v] + n)
         items.append((clips[v], t, int(rng.integers(*near(t, n, cfg)))))
     shake = draw_shake(rng, batch, cfg=cfg)
-    return add_labels(make_pairs(items, shake, size), items, shake, size, hm_size, cfg)
+    pairs = add_labels(make_pairs(items, shake, size), items, shake, size, hm_size, cfg)
+    return recolour(pairs, rng_for(seed, 'film', step), cfg.colours) if cfg.colours else pairs
 
 # %% ../nbs/07_pairs.ipynb #0a43705c
 def online_pairs(

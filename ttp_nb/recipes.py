@@ -45,7 +45,7 @@ class DataConfig:
     "Which people."
     kind:str = 'synthetic' # 'synthetic', 'penn', 'bbc', 'hm36' or 'coco'
     root:str = '' # folder of the data; synthetic: '' draws people, or a folder that `ttp synth` wrote
-    people:int = 600 # synthetic: how many to train on, where they are drawn
+    people:int = 1600 # synthetic: how many to train on, where they are drawn
     actions:tuple = () # only clips of these; []: of all
     videos:float = 1. # share of the training videos that is used
     labelled:float = 1. # share of those that has labels; the others are left out
@@ -100,7 +100,8 @@ def changed(
 TASKS = ('baseline', 'joint', 'online', 'offline')
 KINDS = ('synthetic', 'penn', 'bbc', 'hm36', 'coco')
 LEAST = {'data.people': 1, 'data.every': 1, 'data.first': 0, 'model.maps': 1, 'model.heads': 1,
-         'training.steps': 1, 'training.batch': 1, 'training.lr': 0, 'training.every': 1, 'training.seed': 0,
+         'training.steps': 1, 'training.batch': 1, 'training.repainted': 0,
+         'training.pairs.colours': 0, 'training.lr': 0, 'training.every': 1, 'training.seed': 0,
          'training.pairs.reach': 0, 'personalization.lr': 0, 'personalization.batch': 1, 'personalization.seed': 0,
          'personalization.per_frame': 0, 'personalization.epochs': 0, 'personalization.reset_every': 0,
          'personalization.pairs.reach': 0, 'epochs': 0, 'epoch_steps': 0, 'validate': 0, 'workers': 0}
@@ -372,7 +373,7 @@ def official_training(
     if epochs < 1: raise TTPError(f'TRAIN.END_EPOCH is {epochs}: it must be at least 1.')
     cfg = TrainConfig(
         batch=get('TRAIN.BATCH_SIZE_PER_GPU') * gpus(get), lr=get('TRAIN.LR'), factor=get('TRAIN.LR_FACTOR'),
-        drops=tuple(e / epochs for e in get('TRAIN.LR_STEP')), pairs=official_pairs(get),
+        drops=tuple(e / epochs for e in get('TRAIN.LR_STEP')), pairs=official_pairs(get), repainted=0,
         weight=get('LOSS.UNSUP_LOSS_WEIGHT') if task == 'joint' else .001)
     return {'training': cfg, 'epochs': epochs, 'epoch_steps': max(get('TRAIN.LIMIT_EPOCH_SIZE'), 0),
             'validate': max(get('TRAIN.VALIDATE_EVERY'), 0),
@@ -416,7 +417,8 @@ def from_official(
     if 'DATASET.DATASET' not in entries: raise TTPError(f"DATASET.DATASET is missing: one of {', '.join(DATASETS)}.")
     check_accepted(get)
     task = task or official_task(get)
-    parts = {'training': TrainConfig(lr=.001, weight=.001), 'personalization': TTPConfig(batch=32)}
+    parts = {'training': TrainConfig(lr=.001, weight=.001, repainted=0, pairs=PairConfig()),
+             'personalization': TTPConfig(batch=32)}
     if task in ('baseline', 'joint'): parts |= official_training(get, task)
     else: parts['personalization'] = official_personalization(get, task)
     recipe = as_published(Recipe(
