@@ -166,9 +166,10 @@ def test_baseline(file):
     assert r==Recipe(
         task='baseline', published=True, data=DataConfig('penn', 'data/Penn_Action/'),
         model=published(50, bgr=True, origin=1),
-        training=TrainConfig(steps=5000, batch=32, lr=.001, drops=(90/140, 120/140), factor=.1, weight=.001, repainted=0,
-                             pairs=PairConfig(scale=.25, rot=30., flip=True, reach=None, sigma=2., edges=True, colours=0.)),
-        personalization=TTPConfig(batch=32, published=True), epochs=140, epoch_steps=0, validate=10,
+        training=TrainConfig(steps=5000, batch=32, lr=.001, drops=(90/140, 120/140), factor=.1, weight=.001,
+                             repainted=0, pairs=PairConfig(scale=.25, rot=30., flip=True, reach=None, sigma=2.,
+                                                           edges=True, colours=0.)),
+        personalization=TTPConfig(batch=32, published=True, agreement=0.), epochs=140, epoch_steps=0, validate=10,
         imagenet=IMAGENET, weights='', out=f'output/penn/pose_resnet/{B}', workers=24, resume=True)
     assert set(ignored)==ALL_ALIKE | {'TEST.BATCH_SIZE_PER_GPU'} and len(ignored)==len(set(ignored))
 
@@ -187,8 +188,8 @@ def test_online(file):
         task='online', published=True, data=DataConfig('penn', 'data/Penn_Action/', every=1),
         model=published(50, bgr=True, origin=1),
         training=TrainConfig(lr=.001, weight=.001, repainted=0, pairs=PairConfig(edges=True)),
-        personalization=TTPConfig(lr=1e-4, batch=32, per_frame=1, epochs=1., published=True, reset_every=0,
-                                  first_only=False, pairs=PairConfig(ahead=False, mixed=False)),
+        personalization=TTPConfig(lr=1e-4, batch=32, per_frame=1, epochs=1., published=True, agreement=0.,
+                                  reset_every=0, first_only=False, pairs=PairConfig(ahead=False, mixed=False)),
         weights=FINAL, out=f'output/penn/imm_joint_model/{N}', workers=12, resume=True)
     assert set(ignored)==ALL_ALIKE | NOT_TRAINED | {'TRAIN.BATCH_SIZE_PER_GPU', 'TEST.TTP_STEPS'}
 

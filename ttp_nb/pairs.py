@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['rng_for', 'PairConfig', 'Shake', 'no_shake', 'draw_shake', 'pair_affine', 'Pairs', 'pair_maps', 'make_pairs',
            'add_labels', 'draw_film', 'develop', 'recolour', 'near', 'training_pairs', 'online_pairs', 'offline_pairs',
-           'frame_crops']
+           'drawn', 'frame_crops']
 
 # %% ../nbs/07_pairs.ipynb #4acdb641
 import zlib
@@ -231,7 +231,8 @@ def online_pairs(
     size:tuple=(64, 64), # (W,H) of the crops
     step:int=0, # counts the steps at this frame
     cfg:PairConfig=PairConfig(), # how they are drawn
-)->Pairs: # without labels
+    hm_size:tuple=None, # (w,h) of the heatmaps: with labels, of a clip that has joints
+)->Pairs: # without labels, unless `hm_size` is given
     "Target i in many shakes, the last copy unshaken, references from frames 0 to i."
     rng = rng_for(seed, 'online', clip.name, i, step)
     shake = draw_shake(rng, batch, 1., cfg)
@@ -239,7 +240,7 @@ def online_pairs(
     first, end = near(i, len(clip) if cfg.ahead else i + 1, cfg)
     r = rng.integers(first, end, batch)
     t = np.append(rng.integers(first, end, batch - 1), i) if cfg.mixed else np.full(batch, i)
-    return make_pairs([(clip, int(a), int(b)) for a, b in zip(t, r)], shake, size)
+    return drawn([(clip, int(a), int(b)) for a, b in zip(t, r)], shake, size, hm_size, cfg)
 
 
 def offline_pairs(
@@ -249,11 +250,24 @@ def offline_pairs(
     batch:int=32, # pairs
     size:tuple=(64, 64), # (W,H) of the crops
     cfg:PairConfig=PairConfig(), # how they are drawn; a clip's frames are all within reach
-)->Pairs: # without labels
+    hm_size:tuple=None, # (w,h) of the heatmaps: with labels, of a clip that has joints
+)->Pairs: # without labels, unless `hm_size` is given
     "Targets and references from the whole clip, all shaken."
     rng = rng_for(seed, 'offline', clip.name, step)
     t, r = rng.integers(0, len(clip), (2, batch))
-    return make_pairs([(clip, int(a), int(b)) for a, b in zip(t, r)], draw_shake(rng, batch, cfg=cfg), size)
+    return drawn([(clip, int(a), int(b)) for a, b in zip(t, r)], draw_shake(rng, batch, cfg=cfg), size, hm_size, cfg)
+
+
+def drawn(
+    items:list, # B entries (clip, target frame, reference frame)
+    shake:Shake, # B augmentations
+    size:tuple, # (W,H) of the crops
+    hm_size:tuple|None, # (w,h) of the heatmaps; None: without labels
+    cfg:PairConfig, # its sigma and edges
+)->Pairs:
+    "The batch of these items, with labels where they are wanted."
+    pairs = make_pairs(items, shake, size)
+    return pairs if hm_size is None else add_labels(pairs, items, shake, size, hm_size, cfg)
 
 # %% ../nbs/07_pairs.ipynb #c148fd08
 def frame_crops(

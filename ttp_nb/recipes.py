@@ -104,7 +104,8 @@ LEAST = {'data.people': 1, 'data.every': 1, 'data.first': 0, 'model.maps': 1, 'm
          'training.pairs.colours': 0, 'training.lr': 0, 'training.every': 1, 'training.seed': 0,
          'training.pairs.reach': 0, 'personalization.lr': 0, 'personalization.batch': 1, 'personalization.seed': 0,
          'personalization.per_frame': 0, 'personalization.epochs': 0, 'personalization.reset_every': 0,
-         'personalization.pairs.reach': 0, 'epochs': 0, 'epoch_steps': 0, 'validate': 0, 'workers': 0}
+         'personalization.pairs.reach': 0,
+         'personalization.agreement': 0, 'epochs': 0, 'epoch_steps': 0, 'validate': 0, 'workers': 0}
 
 
 def check_recipe(
@@ -388,11 +389,11 @@ def official_personalization(
     repeat, lr = get('TEST.REPEAT_STEP'), get('TRAIN.LR')
     if task == 'offline':
         batch = get('TRAIN.BATCH_SIZE_PER_GPU') * gpus(get)
-        return TTPConfig(lr, batch, epochs=float(repeat), pairs=official_pairs(get))
+        return TTPConfig(lr, batch, epochs=float(repeat), pairs=official_pairs(get), agreement=0.)
     mixed = get('TRAIN.TTP_BATCHING_STRATEGY') == 'both_random'
     return TTPConfig(
         lr, get('TEST.BATCH_SIZE_PER_GPU') * gpus(get), per_frame=repeat, first_only=get('TEST.FIRST_FRAME_ONLY'),
-        reset_every=max(get('TEST.RESET_EVERY'), 0),
+        reset_every=max(get('TEST.RESET_EVERY'), 0), agreement=0.,
         pairs=official_pairs(get, ahead=not get('TEST.TTP_ONLINE_REF'), mixed=mixed))
 
 # %% ../nbs/14b_recipes.ipynb #bd78136f
@@ -418,7 +419,7 @@ def from_official(
     check_accepted(get)
     task = task or official_task(get)
     parts = {'training': TrainConfig(lr=.001, weight=.001, repainted=0, pairs=PairConfig()),
-             'personalization': TTPConfig(batch=32)}
+             'personalization': TTPConfig(batch=32, agreement=0.)}
     if task in ('baseline', 'joint'): parts |= official_training(get, task)
     else: parts['personalization'] = official_personalization(get, task)
     recipe = as_published(Recipe(
