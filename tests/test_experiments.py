@@ -1,12 +1,13 @@
 """Experiments: the table and its file, the same whoever computes it and in whatever order, valid whenever it ends."""
 import json, os
+from pathlib import Path
 from dataclasses import asdict, replace
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import first, global_state, leftovers, no_joints, noise_clip, person, same_weights, tiny_model, weights
-from ttp_nb.experiments import (SCENARIOS, adaptation_curves, before_after_frames, clip_scenarios, crop_window,
-                                demo_figure, evaluate, gain_bars, per_clip, read_predictions, run_clips, save_clip,
-                                score, show_table, table_rows)
+from ttp_nb.experiments import (ALL, SCENARIOS, adaptation_curves, before_after_frames, clip_scenarios, crop_window,
+                                demo_figure, diagnose, evaluate, gain_bars, new_people, per_clip, read_predictions,
+                                run_clips, save_clip, score, show_table, table_rows)
 from ttp_nb.joint_model import load_model, predict, save_model
 from ttp_nb.personalization import TTPConfig, offline, online
 from ttp_nb.skeletons import H36M16, PENN13, TTPError
@@ -321,3 +322,56 @@ def test_shorter_clips_are_clips(path, tmp_path):
     r = quick(path, [first(people()[0], 1), people()[1]], tmp_path, SCENARIOS)
     assert r['rows'][0]['frames']==4
     assert np.load(tmp_path/'predictions'/f'{people()[0].name}.npz')['online_kp'].shape==(1,13,2)
+
+
+# --- what is free
+
+def test_every_scenario(path, tmp_path):
+    r = quick(path, people(2), tmp_path, ALL)
+    assert [x['scenario'] for x in r['rows']]==list(ALL)
+    assert quick(path, people(2), tmp_path, ALL, resume=True)==r
+    part = quick(path, people(2), tmp_path/'part', ('online mirrored',))
+    assert [x['scenario'] for x in part['rows']]==['before', 'online mirrored']
+    assert part['rows'][1]['pck']==r['rows'][4]['pck'], 'a scenario depends on what else was asked for'
+
+def test_mirroring_on_top_is_compared_with_mirroring():
+    hits = lambda n: (np.arange(4)[None]<n, np.ones((1,4), bool))
+    four = replace(PENN13, name='four', joints=tuple('abcd'), pairs=(), limbs=(), torso=None)
+    clip = {'before': hits(1), 'mirrored': hits(3), 'offline': hits(2), 'offline mirrored': hits(4)}
+    rows = table_rows([clip]*2, four)
+    assert [r['gain'] for r in rows]==[None, 50., 25., 25.]
+
+def test_a_baseline_has_what_is_free(tmp_path):
+    save_model(tiny_model('baseline'), tmp_path/'b.safetensors')
+    r = quick(tmp_path/'b.safetensors', people(2), tmp_path/'out', ALL)
+    assert [x['scenario'] for x in r['rows']]==['before', 'mirrored', 'statistics']
+
+def test_published_knows_no_more_scenarios(path):
+    with pytest.raises(TTPError, match='mirrored'):
+        list(run_clips(load_model(path), people(1), ('mirrored',), replace(FAST, published=True)))
+
+
+# --- new people, and what the network knows of them
+
+LABELS = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'/'labels'
+
+@pytest.mark.skipif(not LABELS.is_dir(), reason=f'needs Penn Action labels in {LABELS} (set TTP_REAL)')
+def test_tracks_of_validation_and_test_are_of_different_videos():
+    a,b,c = (new_people('tracks', split, 12, labels=LABELS, gap=gap) for split,gap in
+             (('valid', 1.), ('test', 1.), ('valid', 0.)))
+    number = lambda clips: {x.name.rpartition('_')[2] for x in clips}
+    assert not number(a) & number(b) and number(a)==number(c) and all(len(x)==36 for x in a+b)
+    assert {x.name for x in a}=={x.name for x in new_people('tracks', 'valid', 12, labels=LABELS)}
+    assert all(np.array_equal(x.joints, y.joints) for x,y in zip(a, c)) # the same motion, other clothes
+    with pytest.raises(TTPError, match='only .* tracks'): new_people('tracks', n=10**4, labels=LABELS, frames=400)
+
+@pytest.mark.parametrize('shared', [False, True])
+def test_diagnose(shared):
+    m = tiny_model(shared=shared).train()
+    was = weights(m)
+    d = diagnose(m, people(3), [person(i) for i in range(8)])
+    assert same_weights(weights(m), was) and m.training
+    assert ('maps a joint' in d)!=shared and d.keys()>={'pck', 'linear error', 'mean pose error', 'cosine'}
+    assert all(low<=mean<=high for mean,low,high in d.values())
+    hidden = unseen(person(0))
+    with pytest.raises(TTPError, match='without coordinates'): diagnose(m, [person(0)], [hidden])

@@ -9,7 +9,8 @@ from ttp_nb.clips import Clip
 from ttp_nb.geometry import crop_affine, flip_image, to_image, to_tensor, warp
 from ttp_nb.heatmaps import decode_argmax
 from ttp_nb.pairs import (PairConfig, Pairs, Shake, add_labels, draw_shake, frame_crops, make_pairs, near, no_shake,
-                          offline_pairs, online_pairs, pair_affine, pair_maps, rng_for, training_pairs)
+                          offline_pairs, online_pairs, pair_affine, pair_maps, recolour, rng_for,
+                          training_pairs)
 from ttp_nb.skeletons import PENN13, TTPError
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
@@ -343,3 +344,28 @@ def test_targets_sigma_and_edges():
     differ = a.weight!=b.weight
     assert torch.equal(a.heatmaps, b.heatmaps) and (b.weight[differ]==1).all() and not b.heatmaps[differ].any()
     assert wide.heatmaps[0,0].sum()>1.8*a.heatmaps[0,0].sum()
+
+
+# --- another film
+
+@pytest.mark.parametrize('share', [0., .4, 1.])
+def test_target_and_reference_share_the_film(share):
+    "A pair of equal crops stays one, but for the noise; what is not chosen is not touched."
+    g = torch.Generator().manual_seed(0)
+    x = torch.rand(40, 3, 16, 16, generator=g)-.5
+    p = recolour(Pairs(x.clone(), x.clone()), rng_for(0, 'film'), share)
+    changed = (p.target!=x).flatten(1).any(1)
+    assert torch.equal(changed, (p.reference!=x).flatten(1).any(1))
+    assert changed.float().mean()==pytest.approx(share, abs=.2) and (changed.all() if share==1 else True)
+    assert (share==0)==(not changed.any())
+    assert (p.target-p.reference).abs().mean()<.3*(p.target-x)[changed].abs().mean() if share else True
+    again = recolour(Pairs(x.clone(), x.clone()), rng_for(0, 'film'), share)
+    assert torch.equal(again.target, p.target) and torch.equal(again.reference, p.reference)
+
+def test_labels_stay_on_any_film():
+    c = [noise_clip(T=3)]
+    p = training_pairs(c, 0, 1, 4, **SMALL)
+    q = recolour(training_pairs(c, 0, 1, 4, **SMALL), rng_for(1, 'film'), 1.)
+    assert torch.equal(p.heatmaps, q.heatmaps) and torch.equal(p.weight, q.weight)
+    assert not torch.equal(p.target, q.target)
+    assert torch.isfinite(q.target).all() and q.target.shape==p.target.shape

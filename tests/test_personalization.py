@@ -4,11 +4,12 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import first, global_state, no_joints, noise_clip, person, same_weights, tiny_model, weights
 from ttp_nb.joint_model import predict
-from ttp_nb.pairs import offline_pairs, online_pairs
-from ttp_nb.personalization import MOVING, TTPConfig, adapt_step, begin, freeze, offline, online
+from ttp_nb.pairs import frame_crops, offline_pairs, online_pairs
+from ttp_nb.personalization import MOVING, TTPConfig, adapt_step, alignment, begin, freeze, offline, online
 from ttp_nb.skeletons import TTPError
 
-FAST = TTPConfig(batch=3, lr=1e-2, agreement=0.) # large steps: what moves is seen to move
+FAST = TTPConfig(batch=3, lr=1e-2) # large steps: what moves is seen to move
+MAPS = (16,16) # of a tiny network
 RUNS = {'online': online, 'offline': offline}
 both = pytest.mark.parametrize('run', RUNS.values(), ids=RUNS)
 
@@ -26,6 +27,12 @@ def model():
 def same(a, b, model=True):
     return (np.array_equal(a.kp, b.kp) and np.array_equal(a.conf, b.conf) and np.array_equal(a.losses, b.losses)
             and (not model or same_weights(weights(a.model), weights(b.model))))
+
+
+def told(model, clip):
+    "The clip with the network's own answers for labels."
+    kp = np.stack([predict(model, clip, [i])[0][0] for i in range(len(clip))])
+    return replace(clip, joints=kp, vis=np.ones(kp.shape[:2], bool))
 
 
 # --- what moves
@@ -149,7 +156,8 @@ def test_online_predicts_with_the_weights_of_the_moment(model):
     m,opt = begin(model, FAST)
     kp,losses = [],[]
     for i in range(len(c)):
-        losses.append(adapt_step(m, opt, online_pairs(c, i, FAST.seed, FAST.batch, (32,32))))
+        pairs = online_pairs(told(model, c), i, FAST.seed, FAST.batch, (32,32), hm_size=MAPS)
+        losses.append(adapt_step(m, opt, pairs, FAST.agreement))
         kp.append(predict(m, c, [i])[0][0])
     r = online(model, c, FAST)
     assert np.array_equal(r.kp, kp) and np.array_equal(r.losses, losses) and same_weights(weights(r.model), weights(m))
@@ -250,8 +258,9 @@ def by_hand(model, clip, cfg, restart=lambda i: False, step=lambda i: True):
     kp,losses = [],[]
     for i in range(len(clip)):
         for s in range(cfg.per_frame if step(i) else 0):
-            losses.append(adapt_step(m, opt, online_pairs(clip, i, cfg.seed, cfg.batch, (32,32),
-                                                          0 if cfg.published else s)))
+            pairs = online_pairs(told(model, clip), i, cfg.seed, cfg.batch, (32,32), 0 if cfg.published else s,
+                                 hm_size=MAPS)
+            losses.append(adapt_step(m, opt, pairs, cfg.agreement))
         kp.append(predict(m, clip, [i])[0])
         if restart(i):
             mean = m.perceptual.mean
@@ -261,7 +270,9 @@ def by_hand(model, clip, cfg, restart=lambda i: False, step=lambda i: True):
 
 @pytest.mark.parametrize('change,rule', [
     (dict(reset_every=2), dict(restart=lambda i: i%2==1)), (dict(first_only=True), dict(step=lambda i: i==0)),
-    (dict(per_frame=2, published=True), {}), (dict(per_frame=2), {})], ids=['reset', 'first only', 'published', 'ours'])
+    (dict(per_frame=2, published=True, agreement=0.), {}), (dict(per_frame=2, agreement=0.), {}),
+    (dict(per_frame=2), {})],
+    ids=['reset', 'first only', 'published', 'alone', 'ours'])
 def test_variants_by_hand(model, change, rule):
     cfg = replace(FAST, **change)
     done = online(model, person(0), cfg)
@@ -289,3 +300,42 @@ def test_reversed_channels_and_an_origin_change_nothing_for_a_network_used_to_th
     for run in RUNS.values():
         a,b = run(m, c, FAST),run(n, blue, FAST)
         assert np.allclose(a.kp, b.kp-1, atol=1e-9) and np.array_equal(a.losses, b.losses)
+
+
+# --- what holds the joints
+
+def drift(model, r, clip):
+    "How far an adapted network's heatmaps are from the trained one's."
+    x,_ = frame_crops(clip, range(len(clip)), (32,32))
+    with torch.no_grad(): return (r.model(x)-model(x)).abs().mean().item()
+
+@both
+def test_agreement_holds_the_heatmaps(run, model):
+    c = person(0)
+    loose,held = (drift(model, run(model, c, replace(FAST, lr=3e-3, agreement=a)), c) for a in (0., 1e7))
+    assert held<loose, (held, loose)
+
+@both
+@pytest.mark.parametrize('agreement', [0., 2e4])
+def test_labels_play_no_part(run, model, agreement):
+    c,cfg = person(1),replace(FAST, agreement=agreement)
+    wrong = replace(c, joints=c.joints[::-1]+9, vis=~c.vis)
+    r,was = run(model, c, cfg),wrong.joints.copy()
+    assert same(r, run(model, no_joints(c), cfg)) and same(r, run(model, wrong, cfg))
+    assert np.array_equal(wrong.joints, was), "the clip's own labels were written over"
+
+def test_agreement_follows_the_conventions_of_a_network():
+    "A network that counts pixels from 1 and sees BGR adapts as one that does neither, on the clip as it sees it."
+    theirs,ours = (tiny_model(bgr=b, origin=o) for b,o in ((True, 1), (False, 0)))
+    c = person(0)
+    as_they_see = replace(c, frames=c.frames[...,::-1].copy())
+    for run in RUNS.values(): assert run(theirs, c, FAST).kp+1==pytest.approx(run(ours, as_they_see, FAST).kp, abs=1e-6)
+
+@pytest.mark.parametrize('shared', [False, True])
+def test_alignment(model, shared):
+    m = tiny_model(shared=True) if shared else model
+    was,state = weights(m),global_state()
+    a = alignment(m, person(0), 4)
+    assert -1<=a['cosine']<=1 and a['self_supervised']>0 and a['supervised']>0
+    assert a==alignment(m, person(0), 4) and same_weights(weights(m), was) and global_state()==state
+    assert all(p.requires_grad for p in m.parameters())

@@ -167,8 +167,8 @@ def test_baseline(file):
         task='baseline', published=True, data=DataConfig('penn', 'data/Penn_Action/'),
         model=published(50, bgr=True, origin=1),
         training=TrainConfig(steps=5000, batch=32, lr=.001, drops=(90/140, 120/140), factor=.1, weight=.001,
-                             repainted=0, pairs=PairConfig(scale=.25, rot=30., flip=True, reach=None, sigma=2.,
-                                                           edges=True, colours=0.)),
+                             repainted=0, colours=0.,
+                             pairs=PairConfig(scale=.25, rot=30., flip=True, reach=None, sigma=2., edges=True)),
         personalization=TTPConfig(batch=32, published=True, agreement=0.), epochs=140, epoch_steps=0, validate=10,
         imagenet=IMAGENET, weights='', out=f'output/penn/pose_resnet/{B}', workers=24, resume=True)
     assert set(ignored)==ALL_ALIKE | {'TEST.BATCH_SIZE_PER_GPU'} and len(ignored)==len(set(ignored))
@@ -187,7 +187,7 @@ def test_online(file):
     assert r==Recipe(
         task='online', published=True, data=DataConfig('penn', 'data/Penn_Action/', every=1),
         model=published(50, bgr=True, origin=1),
-        training=TrainConfig(lr=.001, weight=.001, repainted=0, pairs=PairConfig(edges=True)),
+        training=TrainConfig(lr=.001, weight=.001, repainted=0, colours=0., pairs=PairConfig(edges=True)),
         personalization=TTPConfig(lr=1e-4, batch=32, per_frame=1, epochs=1., published=True, agreement=0.,
                                   reset_every=0, first_only=False, pairs=PairConfig(ahead=False, mixed=False)),
         weights=FINAL, out=f'output/penn/imm_joint_model/{N}', workers=12, resume=True)
@@ -289,7 +289,7 @@ def test_the_switch(file):
     was = settings(official(J))
     assert {k: v for k,v in settings(r).items() if v!=was[k]}=={
         'published': False, 'model.bgr': False, 'model.origin': 0, 'training.pairs.edges': False,
-        'personalization.published': False}
+        'personalization.published': False, 'personalization.agreement': TTPConfig().agreement}
     assert R.as_published(replace(r, published=True))==official(J)
     r,_ = read_recipe(file(FILES[J], J), ['model.bgr', 'false', 'published', 'true']) # in either order
     assert not r.model.bgr and r.model.origin==1
@@ -493,7 +493,7 @@ def odd_value(g, key, was):
              'two\nlines\n\n  more\n', '[', '*a', '\t', '2021-01-01', '%', 'x'*300)
     if key=='task': return str(g.choice(R.TASKS))
     if key=='data.kind': return str(g.choice(R.KINDS))
-    if key in ('data.videos', 'data.labelled', 'data.frames'): return 1-float(g.random())
+    if key in ('data.videos', 'data.labelled', 'data.frames', 'training.colours'): return 1-float(g.random())
     if isinstance(was, bool): return bool(g.integers(2))
     if isinstance(was, int): return int(g.integers(1, 10**6))
     if isinstance(was, float): return float(g.choice([g.random(), 10.**g.integers(-9, 9), 1/3]))

@@ -10,7 +10,8 @@ from ttp_nb import training
 from ttp_nb.joint_model import load_model, predict, read_card
 from ttp_nb.pairs import training_pairs
 from ttp_nb.skeletons import TTPError
-from ttp_nb.training import Run, TrainConfig, learning_rate, new_model, train, train_step, validate
+from ttp_nb.training import (PairStream, Run, TrainConfig, learning_rate, new_model, pair_losses, train, train_step,
+                             validate)
 
 KINDS = 'joint','baseline'
 FILES = 'best.json','best.safetensors','last.json','last.safetensors','log.jsonl','state.pt'
@@ -425,3 +426,25 @@ def test_a_run_knows_its_settings(tmp_path):
             Run(tiny_model(), replace(RECIPE, seed=2), tmp_path, {}), Run(tiny_model(maps=6), RECIPE, tmp_path, {})]
     s = [r.settings for r in runs]
     assert s[0]==s[1] and len(set(s))==3 and not list(tmp_path.iterdir())
+
+
+# --- what is repainted, and on which film
+
+def test_repainted_pairs_are_the_first_of_the_batch():
+    draw = lambda: training_pairs(people(), 0, 0, 6, (32,32), (16,16))
+    def losses(n, pairs):
+        m = tiny_model().eval()
+        m.perceptual.mean = torch.ones_like(m.perceptual.mean) # else the first loss is one a term, whatever is seen
+        return [pair_losses(m, pairs, n)[k].item() for k in ('supervised', 'self_supervised')]
+    p,few = draw(),draw()
+    few.target,few.reference,few.heatmaps,few.weight = (x[:2] for x in (p.target, p.reference, p.heatmaps, p.weight))
+    assert losses(2, p)[1]==pytest.approx(losses(0, few)[1], rel=1e-5) and losses(2, p)[0]==losses(0, p)[0]
+    assert losses(9, p)==losses(0, p) and losses(2, p)[1]!=losses(0, p)[1]
+
+def test_the_film_belongs_to_the_step():
+    stream = lambda c,i: PairStream(people(), TrainConfig(batch=8, colours=c), (32,32), (16,16))[i]
+    plain,half = stream(0., 3),stream(.5, 3)
+    assert torch.equal(plain.target, training_pairs(people(), 0, 3, 8, (32,32), (16,16)).target)
+    changed = (plain.target!=half.target).flatten(1).any(1)
+    assert 0<changed.sum()<8 and torch.equal(half.target, stream(.5, 3).target)
+    assert torch.equal(plain.heatmaps, half.heatmaps)

@@ -201,7 +201,7 @@ WORKERS = (os.cpu_count() or 1, 'clips personalised at the same time, one a core
 MODEL = (None, "weights: .safetensors with their card beside them, or a .pth of the authors' code; "
                "without it the recipe's, else models/small_joint")
 SEED = (None, 'of first weights, of all draws, and of drawn test people (default: the recipe\'s, else 0)', None, int)
-STEPS = (None, "gradient steps (default: the recipe's, else 4000)", None, int)
+STEPS = (None, "gradient steps (default: the recipe's, else 5000)", None, int)
 PEOPLE = (None, "synthetic people to train on (default: the recipe's, else 1600)", None, int)
 
 

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from .clips import Clip, read_penn_label
 from .geometry import apply_affine
 from .imm import linear_fit, linear_places, marginal_keypoints, peak_distance
-from .joint_model import JointModel, atomic_path, check_joints, load_model, predict
+from .joint_model import JointModel, as_seen, atomic_path, check_joints, load_model, predict
 from .metrics import bootstrap, clip_pck, gain, pck, pck_summary
 from .pairs import frame_crops, rng_for
 from .personalization import TTPConfig, alignment, offline, online
@@ -49,7 +49,7 @@ def at_hand(
 )->Clip: # the same with its frames in memory, unless they are too many
     "Frames are asked for again and again while a network adapts to them: they are drawn or read once."
     w, h = clip.size
-    return replace(clip, frames=list(clip.frames)) if 3 * w * h * len(clip) <= limit else clip
+    return replace(clip, frames=[clip.frames[i] for i in range(len(clip))]) if 3 * w * h * len(clip) <= limit else clip
 
 
 def clip_scenarios(
@@ -67,7 +67,7 @@ def clip_scenarios(
         if {name, f'{name} mirrored'} & {*scenarios}: found |= adapted(name, model, clip, cfg, scenarios)
     return found
 
-
+# %% ../nbs/17_experiments.ipynb #f1bfc73e
 def adapted(
     name:str, # 'online' or 'offline'
     model:JointModel, # not changed
@@ -105,12 +105,13 @@ def table_rows(
     scores:list, # of `score`, one a clip
     skel, # the joints' names
 )->list: # a dict a scenario: see `results.json`
-    "PCK of each scenario and its paired gain over before."
+    "PCK of each scenario and its paired gain over before; with mirroring, over before with mirroring."
     rows, per_clip = [], {s: np.array([clip_pck(*x[s]) for x in scores]) for s in scores[0]}
     for s in scores[0]:
         correct, counted = (np.concatenate(x) for x in zip(*[c[s] for c in scores]))   # (N,J)
-        known = s != 'before' and np.isfinite(per_clip[s] - per_clip['before']).any()
-        g = map(number, gain(per_clip['before'], per_clip[s]) if known else (None,) * 3)
+        base = per_clip['mirrored' if s.endswith(' mirrored') and 'mirrored' in per_clip else 'before']
+        known = s != 'before' and np.isfinite(per_clip[s] - base).any()
+        g = map(number, gain(base, per_clip[s]) if known else (None,) * 3)
         summary = pck_summary(correct, counted, skel)
         rows.append({'scenario': s, 'clips': len(scores), 'frames': len(correct), 'pck': number(summary['pck']),
                      'pck_per_joint': {k: number(v) for k, v in summary['pck_per_joint'].items()},
@@ -222,6 +223,8 @@ def run_clips(
 ): # yields (index of the clip, its `clip_scenarios`) as they are done
     "Each clip in a process of its own with one thread; with `published` one after the other, on all cores."
     todo = {i: c for i, c in enumerate(clips) if c.name not in known}
+    if cfg.published and (more := [s for s in scenarios if s not in SCENARIOS]):
+        raise TTPError(f"With `published` there is no scenario '{more[0]}': choose from {', '.join(SCENARIOS)}.")
     if cfg.published: yield from one_by_one(model, todo, scenarios, cfg, {} if means is None else means); return
     if workers <= 1:
         threads = torch.get_num_threads()
@@ -323,26 +326,29 @@ def new_people(
 # %% ../nbs/17_experiments.ipynb #64db4d56
 @torch.no_grad()
 def seen_points(
-    model:JointModel, # trained
+    model:JointModel, # trained, in eval mode
     clip:Clip, # with joints
     frames:int=6, # spread over the clip
 )->tuple: # in cells: (n,K,2) keypoints, (n,J,2) joints; (n,K) distances to the peaks; (n,J) maps a joint
-    "What the network's maps say about some frames of a clip."
-    at = [i * len(clip) // frames for i in range(frames)]
-    x, maps_of = frame_crops(clip, at, model.cfg.size)
-    _, hm, W = model.eval().pose(x)
-    cell = model.cfg.size[0] / hm.shape[3]
-    joints = (torch.from_numpy(apply_affine(maps_of, clip.joints[at])).float() + .5) / cell - .5
-    used = torch.zeros(1) if W is None else maps_per_joint(W)
+    "What the network's maps say about some frames of a clip; raises `TTPError` where a joint is not known."
+    seen, at = as_seen(clip, model.cfg), [i * len(clip) // frames for i in range(frames)]
+    if not np.isfinite(seen.joints[at]).all():
+        raise TTPError(f"Clip '{clip.name}' has joints without coordinates: a linear map needs all of them.")
+    x, to_crop = frame_crops(seen, at, model.cfg.size)
+    _, hm, W = (None if t is None else t.cpu() for t in model.pose(x.to(next(model.parameters()).device)))
+    cells = torch.tensor([hm.shape[3], hm.shape[2]]) / torch.tensor(model.cfg.size)
+    joints = (torch.from_numpy(apply_affine(to_crop, seen.joints[at])).float() + .5) * cells - .5
+    used = torch.full((frames, 1), torch.nan) if W is None else maps_per_joint(W)
     return marginal_keypoints(hm), joints, peak_distance(hm), used
 
-
+# %% ../nbs/17_experiments.ipynb #bfc0235f
 def diagnose(
     model:JointModel, # trained; not changed
     clips:list, # people to ask about, with joints
-    known:list, # other people, on whom the linear map is fitted
-)->dict: # measure -> (mean, low, high) over the clips
+    known:list, # other people, on whom the linear map is fitted: frames enough for 2K+1 unknowns
+)->dict: # measure -> (mean, low, high) over the clips; no 'maps a joint' in the shared design
     "Why personalization should help these people, or not."
+    model = copy.deepcopy(model).eval()
     points = [seen_points(model, c) for c in known]
     kp, joints = (torch.cat(x) for x in list(zip(*points))[:2])
     fit, mean_pose, rows = linear_fit(kp, joints), joints.mean(0), []
@@ -353,7 +359,7 @@ def diagnose(
                      (linear_places(kp, fit) - joints).norm(dim=-1).mean(), (mean_pose - joints).norm(dim=-1).mean(),
                      far.mean(), used.mean(), pull['cosine'], pull['self_supervised']])
     names = ('pck', 'linear error', 'mean pose error', 'peak distance', 'maps a joint', 'cosine', 'gradient length')
-    return {k: bootstrap(np.array(v, float)) for k, v in zip(names, zip(*rows))}
+    return {k: bootstrap(v) for k, v in zip(names, np.array(rows, float).T) if np.isfinite(v).any()}
 
 # %% ../nbs/17_experiments.ipynb #59e44f0b
 def pose_grid(

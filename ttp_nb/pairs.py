@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['rng_for', 'PairConfig', 'Shake', 'no_shake', 'draw_shake', 'pair_affine', 'Pairs', 'pair_maps', 'make_pairs',
            'add_labels', 'draw_film', 'develop', 'recolour', 'near', 'training_pairs', 'online_pairs', 'offline_pairs',
-           'drawn', 'frame_crops']
+           'batch_of', 'frame_crops']
 
 # %% ../nbs/07_pairs.ipynb #4acdb641
 import zlib
@@ -40,7 +40,6 @@ class PairConfig:
     mixed:bool = False # online: all targets but one from the frames references come from
     sigma:float = 2. # of the target heatmaps, in cells
     edges:bool = False # targets at the map's edge as the authors' code makes them
-    colours:float = 0. # training: share of the pairs whose colours, light and sharpness are changed
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,7 @@ def develop(
     y = y + t['noise'][:, None, None, None] * torch.from_numpy(rng.standard_normal(y.shape, np.float32))
     return (y.clamp(0, 1) - mean) / std
 
-
+# %% ../nbs/07_pairs.ipynb #0e9d678f
 def recolour(
     pairs:Pairs, # a batch
     rng:np.random.Generator, # where the draws come from
@@ -219,8 +218,7 @@ def training_pairs(
         t = int(order[e][a] - ends[v] + n)
         items.append((clips[v], t, int(rng.integers(*near(t, n, cfg)))))
     shake = draw_shake(rng, batch, cfg=cfg)
-    pairs = add_labels(make_pairs(items, shake, size), items, shake, size, hm_size, cfg)
-    return recolour(pairs, rng_for(seed, 'film', step), cfg.colours) if cfg.colours else pairs
+    return add_labels(make_pairs(items, shake, size), items, shake, size, hm_size, cfg)
 
 # %% ../nbs/07_pairs.ipynb #0a43705c
 def online_pairs(
@@ -240,7 +238,7 @@ def online_pairs(
     first, end = near(i, len(clip) if cfg.ahead else i + 1, cfg)
     r = rng.integers(first, end, batch)
     t = np.append(rng.integers(first, end, batch - 1), i) if cfg.mixed else np.full(batch, i)
-    return drawn([(clip, int(a), int(b)) for a, b in zip(t, r)], shake, size, hm_size, cfg)
+    return batch_of([(clip, int(a), int(b)) for a, b in zip(t, r)], shake, size, hm_size, cfg)
 
 
 def offline_pairs(
@@ -255,10 +253,10 @@ def offline_pairs(
     "Targets and references from the whole clip, all shaken."
     rng = rng_for(seed, 'offline', clip.name, step)
     t, r = rng.integers(0, len(clip), (2, batch))
-    return drawn([(clip, int(a), int(b)) for a, b in zip(t, r)], draw_shake(rng, batch, cfg=cfg), size, hm_size, cfg)
+    return batch_of([(clip, int(a), int(b)) for a, b in zip(t, r)], draw_shake(rng, batch, cfg=cfg), size, hm_size, cfg)
 
-
-def drawn(
+# %% ../nbs/07_pairs.ipynb #4f7f9b09
+def batch_of(
     items:list, # B entries (clip, target frame, reference frame)
     shake:Shake, # B augmentations
     size:tuple, # (W,H) of the crops

@@ -49,7 +49,7 @@ class TTPConfig:
     agreement:float = 2e4 # weight of agreeing with what the trained network said of the frames; 0: none, as published
     reset_every:int = 0 # online: frames after which the trained weights are taken again; 0: at the clip's end only
     first_only:bool = False # online: steps at the first frame only
-    published:bool = False # exactly as the authors' code
+    published:bool = False # the authors' conventions; with `agreement=0` exactly as their code
 
 
 def adapt_step(
@@ -183,7 +183,8 @@ def alignment(
     rng, size = rng_for(seed, 'alignment', clip.name), model.cfg.size
     seen, model = as_seen(clip, model.cfg), copy.deepcopy(model)
     freeze(model)
-    params = [p for n, p in model.named_parameters() if p.requires_grad and n.startswith(('trunk', 'head'))]
+    common = ('trunk',) if model.cfg.shared else ('trunk', 'head')   # what both losses reach
+    params = [p for n, p in model.named_parameters() if p.requires_grad and n.startswith(common)]
     t, r = rng.integers(0, len(clip), (2, batch))
     items, shake = [(seen, int(a), int(b)) for a, b in zip(t, r)], draw_shake(rng, batch)
     hm_size = tuple(s // model.trunk.stride for s in size)

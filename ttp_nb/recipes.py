@@ -101,7 +101,7 @@ TASKS = ('baseline', 'joint', 'online', 'offline')
 KINDS = ('synthetic', 'penn', 'bbc', 'hm36', 'coco')
 LEAST = {'data.people': 1, 'data.every': 1, 'data.first': 0, 'model.maps': 1, 'model.heads': 1,
          'training.steps': 1, 'training.batch': 1, 'training.repainted': 0,
-         'training.pairs.colours': 0, 'training.lr': 0, 'training.every': 1, 'training.seed': 0,
+         'training.lr': 0, 'training.every': 1, 'training.seed': 0,
          'training.pairs.reach': 0, 'personalization.lr': 0, 'personalization.batch': 1, 'personalization.seed': 0,
          'personalization.per_frame': 0, 'personalization.epochs': 0, 'personalization.reset_every': 0,
          'personalization.pairs.reach': 0,
@@ -120,10 +120,12 @@ def check_recipe(
             raise TTPError(f'{key} is {values[key]}: it must be at least {least}.')
     for key in ('data.videos', 'data.labelled', 'data.frames'):
         if not 0 < values[key] <= 1: raise TTPError(f'{key} is {values[key]}: it must be above 0 and at most 1.')
+    if not 0 <= recipe.training.colours <= 1:
+        raise TTPError(f'training.colours is {recipe.training.colours}: it must be from 0 to 1.')
 
 # %% ../nbs/14b_recipes.ipynb #2ccc19f5
 ORIGIN = {'penn': 1, 'bbc': 1}   # the first pixel's number in these label files; 0 elsewhere
-FOLLOWS = ('model.bgr', 'model.origin', 'training.pairs.edges', 'personalization.published')
+FOLLOWS = ('model.bgr', 'model.origin', 'training.pairs.edges', 'personalization.published', 'personalization.agreement')
 
 
 def as_published(
@@ -131,7 +133,7 @@ def as_published(
 )->Recipe: # the same under the conventions of the authors, or under ours
     "Sets the fields that `FOLLOWS` names as `published` says."
     p = recipe.published
-    values = (p, ORIGIN.get(recipe.data.kind, 0) if p else 0, p, p)
+    values = (p, ORIGIN.get(recipe.data.kind, 0) if p else 0, p, p, 0. if p else TTPConfig().agreement)
     return changed(recipe, dict(zip(FOLLOWS, values)))
 
 # %% ../nbs/14b_recipes.ipynb #0348ea30
@@ -374,7 +376,7 @@ def official_training(
     if epochs < 1: raise TTPError(f'TRAIN.END_EPOCH is {epochs}: it must be at least 1.')
     cfg = TrainConfig(
         batch=get('TRAIN.BATCH_SIZE_PER_GPU') * gpus(get), lr=get('TRAIN.LR'), factor=get('TRAIN.LR_FACTOR'),
-        drops=tuple(e / epochs for e in get('TRAIN.LR_STEP')), pairs=official_pairs(get), repainted=0,
+        drops=tuple(e / epochs for e in get('TRAIN.LR_STEP')), pairs=official_pairs(get), repainted=0, colours=0.,
         weight=get('LOSS.UNSUP_LOSS_WEIGHT') if task == 'joint' else .001)
     return {'training': cfg, 'epochs': epochs, 'epoch_steps': max(get('TRAIN.LIMIT_EPOCH_SIZE'), 0),
             'validate': max(get('TRAIN.VALIDATE_EVERY'), 0),
@@ -389,11 +391,11 @@ def official_personalization(
     repeat, lr = get('TEST.REPEAT_STEP'), get('TRAIN.LR')
     if task == 'offline':
         batch = get('TRAIN.BATCH_SIZE_PER_GPU') * gpus(get)
-        return TTPConfig(lr, batch, epochs=float(repeat), pairs=official_pairs(get), agreement=0.)
+        return TTPConfig(lr, batch, epochs=float(repeat), pairs=official_pairs(get))
     mixed = get('TRAIN.TTP_BATCHING_STRATEGY') == 'both_random'
     return TTPConfig(
         lr, get('TEST.BATCH_SIZE_PER_GPU') * gpus(get), per_frame=repeat, first_only=get('TEST.FIRST_FRAME_ONLY'),
-        reset_every=max(get('TEST.RESET_EVERY'), 0), agreement=0.,
+        reset_every=max(get('TEST.RESET_EVERY'), 0),
         pairs=official_pairs(get, ahead=not get('TEST.TTP_ONLINE_REF'), mixed=mixed))
 
 # %% ../nbs/14b_recipes.ipynb #bd78136f
@@ -418,8 +420,8 @@ def from_official(
     if 'DATASET.DATASET' not in entries: raise TTPError(f"DATASET.DATASET is missing: one of {', '.join(DATASETS)}.")
     check_accepted(get)
     task = task or official_task(get)
-    parts = {'training': TrainConfig(lr=.001, weight=.001, repainted=0, pairs=PairConfig()),
-             'personalization': TTPConfig(batch=32, agreement=0.)}
+    parts = {'training': TrainConfig(lr=.001, weight=.001, repainted=0, colours=0.),
+             'personalization': TTPConfig(batch=32)}
     if task in ('baseline', 'joint'): parts |= official_training(get, task)
     else: parts['personalization'] = official_personalization(get, task)
     recipe = as_published(Recipe(

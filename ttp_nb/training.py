@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from .joint_model import (JointModel, ModelConfig, as_seen, atomic_path, baseline, predict, save_model,
                                 start_from_imagenet)
 from .metrics import pck, pck_summary
-from .pairs import PairConfig, rng_for, training_pairs
+from .pairs import PairConfig, recolour, rng_for, training_pairs
 from .pose_resnet import heatmap_loss
 from .skeletons import TTPError
 
@@ -41,7 +41,8 @@ class TrainConfig:
     repainted:int = 16 # pairs of each batch on which the self-supervised loss is taken; 0: all, as published
     every:int = 250 # steps between validations (and checkpoints)
     seed:int = 0 # of every draw
-    pairs:PairConfig = PairConfig(colours=.5) # how pairs are drawn and augmented
+    colours:float = .5 # share of the pairs whose colours, light and sharpness are changed; published: 0
+    pairs:PairConfig = PairConfig() # how pairs are drawn and augmented
 
 
 def learning_rate(
@@ -107,7 +108,8 @@ class PairStream(Dataset):
     def __len__(self): return self.cfg.steps
     def __getitem__(self, i):
         c = self.cfg
-        return training_pairs(self.clips, c.seed, i, c.batch, *self.sizes, c.pairs)
+        pairs = training_pairs(self.clips, c.seed, i, c.batch, *self.sizes, c.pairs)
+        return recolour(pairs, rng_for(c.seed, 'film', i), c.colours) if c.colours else pairs
     def from_step(self, start, workers=0):
         "Loader of the batches from step `start` on."
         return DataLoader(self, None, sampler=range(start, len(self)), num_workers=workers, generator=torch.Generator())
