@@ -125,7 +125,8 @@ def check_recipe(
 
 # %% ../nbs/14b_recipes.ipynb #2ccc19f5
 ORIGIN = {'penn': 1, 'bbc': 1}   # the first pixel's number in these label files; 0 elsewhere
-FOLLOWS = ('model.bgr', 'model.origin', 'training.pairs.edges', 'personalization.published', 'personalization.agreement')
+FOLLOWS = ('model.bgr', 'model.origin', 'training.pairs.edges', 'personalization.published',
+           'personalization.agreement')
 
 
 def as_published(
