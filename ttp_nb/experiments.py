@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCENARIOS', 'ADAPT', 'ALL', 'PUBLISHED', 'PENN_FRAMES', 'at_hand', 'clip_scenarios', 'adapted', 'number', 'score',
-           'table_rows', 'show_table', 'evaluate', 'summary', 'checksum', 'label_sum', 'finished', 'run_clips',
-           'one_by_one', 'per_clip', 'save_clip', 'read_predictions', 'new_people', 'seen_points', 'diagnose',
-           'pose_grid', 'crop_window', 'gain_bars', 'adaptation_curves', 'watched', 'curve_axes', 'demo_figure',
+           'table_rows', 'show_table', 'evaluate', 'summary', 'label_sum', 'finished', 'run_clips', 'one_by_one',
+           'per_clip', 'save_clip', 'read_predictions', 'new_people', 'seen_points', 'diagnose', 'pose_grid',
+           'crop_window', 'gain_bars', 'adaptation_curves', 'watched', 'curve_axes', 'demo_figure',
            'before_after_frames', 'reproduce', 'subset_note', 'part_pck', 'paper_table']
 
 # %% ../nbs/17_experiments.ipynb #45c30e92
@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from .clips import Clip, read_penn_label
 from .geometry import apply_affine
 from .imm import linear_fit, linear_places, marginal_keypoints, peak_distance
-from .joint_model import JointModel, as_seen, atomic_path, check_joints, load_model, predict
+from .joint_model import JointModel, as_seen, atomic_path, check_joints, checksum, load_model, predict
 from .metrics import bootstrap, clip_pck, gain, pck, pck_summary
 from .pairs import frame_crops, rng_for
 from .personalization import TTPConfig, alignment, offline, online
@@ -175,15 +175,6 @@ def summary(
             **({'normalisers': dict(means)} if means else {})}
 
 # %% ../nbs/17_experiments.ipynb #4a08e419
-def checksum(
-    model:torch.nn.Module, # any
-)->int: # of its weights and conventions, another for others
-    "Tells networks apart."
-    state = {k: v for k, v in model.state_dict().items() if not k.startswith('perceptual.features')}
-    data = b''.join(state[k].detach().cpu().contiguous().numpy().tobytes() for k in sorted(state))
-    return zlib.crc32(f'{model.cfg.bgr} {model.cfg.origin}'.encode() + data)
-
-
 def label_sum(
     clip:Clip, # with joints
 )->int: # of boxes and joints, another for others

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['OFFICIAL_NAMES', 'ModelConfig', 'published', 'JointModel', 'make_trunk', 'baseline', 'start_from_imagenet', 'as_seen',
            'predict', 'atomic_path', 'save_model', 'read_card', 'read_config', 'load_model', 'build', 'check_state',
-           'check_joints', 'official_name', 'Loaded', 'plain_state', 'official_config', 'skeleton_of', 'official_model',
-           'shipped']
+           'check_joints', 'checksum', 'official_name', 'Loaded', 'plain_state', 'official_config', 'skeleton_of',
+           'official_model', 'shipped']
 
 # %% ../nbs/12_joint_model.ipynb #1d7c964f
 import json
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -325,6 +326,15 @@ def check_joints(
     if skeleton is None or joints.joints == skeleton.joints: return model
     raise TTPError(f"{path} finds the joints of {joints.name}, the data has those of {skeleton.name}: "
                    "choose another model.")
+
+# %% ../nbs/12_joint_model.ipynb #8c85863f
+def checksum(
+    model:nn.Module, # any
+)->int: # of its weights and conventions, another for others
+    "Tells networks apart."
+    state = {k: v for k, v in model.state_dict().items() if not k.startswith('perceptual.features')}
+    data = b''.join(state[k].detach().cpu().contiguous().numpy().tobytes() for k in sorted(state))
+    return zlib.crc32(f'{model.cfg.bgr} {model.cfg.origin}'.encode() + data)
 
 # %% ../nbs/12_joint_model.ipynb #0b8e4b00
 def official_name(
