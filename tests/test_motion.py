@@ -1,0 +1,182 @@
+"Edge cases of motion: gaps, odd clocks, short clips, hostile numbers."
+import numpy as np, pytest
+from hypothesis import given, settings, strategies as st
+from ttp_nb.motion import OneEuro, bone_lengths, bone_variation, jitter, one_euro, pose_size, savgol
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, TTPError
+
+rng = np.random.default_rng
+T,J = 40,13
+KP = np.cumsum(rng(0).normal(size=(T,J,2)), 0)*3 + rng(1).uniform(0, 200, (1,J,2))
+CLOCK = np.arange(T)/25
+ALL = [lambda kp: one_euro(kp, np.arange(len(kp))/25), savgol]
+
+
+def holes(seed, share=.3):
+    kp = KP.copy(); kp[rng(seed).random((T,J))<share] = np.nan
+    return kp
+
+
+@pytest.mark.parametrize('f', ALL)
+@pytest.mark.parametrize('seed', range(3))
+def test_what_is_unknown_stays_unknown_and_the_rest_is_finite(f, seed):
+    kp = holes(seed); kept = kp.copy()
+    out = f(kp)
+    assert (np.isnan(out)==np.isnan(kp)).all() and np.array_equal(kp, kept, equal_nan=True)
+
+
+@pytest.mark.parametrize('f', ALL)
+def test_half_a_joint_is_no_joint(f):
+    kp = KP.copy(); kp[3,2,0] = np.nan; kp[4,2,1] = np.inf
+    out = f(kp)
+    assert np.isnan(out[[3,4],2]).all() and np.isfinite(np.delete(out, 2, 1)).all()
+    assert np.isnan(bone_lengths(kp)[3]).sum() == sum(2 in l for l in PENN13.limbs)
+
+
+@pytest.mark.parametrize('f', ALL)
+def test_nothing_known(f):
+    none = np.full((9,J,2), np.nan)
+    assert np.isnan(f(none)).all() and f(none).shape == none.shape
+    assert np.isnan(jitter(none)[0]) and np.isnan(bone_variation(none)[0]) and np.isnan(pose_size(none)).all()
+
+
+@pytest.mark.parametrize('f', ALL)
+@pytest.mark.parametrize('n', [1, 2, 3, 4, 9, 10])
+def test_short_clips(f, n):
+    out = f(KP[:n])
+    assert out.shape == (n,J,2) and np.isfinite(out).all()
+    assert np.isnan(jitter(KP[:n])[0]) == (n<3)
+
+
+@pytest.mark.parametrize('f', ALL)
+def test_smoothing_commutes_with_moving_turning_and_zooming(f):
+    r = np.deg2rad(35); R = np.array([[np.cos(r), -np.sin(r)], [np.sin(r), np.cos(r)]])
+    kp = holes(4, .1)
+    assert np.allclose(savgol(kp@R.T+[5,-900]), savgol(kp)@R.T+[5,-900], atol=1e-8, equal_nan=True)
+    a,b = (one_euro(k, CLOCK, size=100*s) for k,s in ((kp@R.T*7+[5,-900], 7), (kp, 1)))
+    assert np.allclose(a, b@R.T*7+[5,-900], atol=1e-7, equal_nan=True)
+
+
+@pytest.mark.parametrize('f', ALL)
+def test_a_still_person_passes_unchanged(f):
+    kp = np.repeat(KP[:1], 20, 0)
+    assert np.allclose(f(kp), kp, atol=1e-9)
+
+
+def test_jitter_knows_uneven_clocks_and_sizes():
+    t = np.sort(rng(2).uniform(0, 2, 60))
+    line = np.stack([30*t, -7*t], -1)[:,None]
+    assert jitter(line, t)[0] == pytest.approx(0, abs=1e-9) and jitter(line)[0] > .1
+    bent = np.stack([np.arange(9.)**2, np.zeros(9)], -1)[:,None]
+    assert jitter(bent)[0] == pytest.approx(2) and jitter(bent, np.arange(9)/50)[0] == pytest.approx(2)
+    assert jitter(bent, size=4)[0] == pytest.approx(.5) and jitter(bent, size=np.full(9, 4))[0] == pytest.approx(.5)
+    s = np.full(9, 4.); s[4] = np.nan; s[5] = 0; s[6] = -1
+    assert jitter(bent, size=s)[0] == pytest.approx(.5)
+    assert np.isnan(jitter(bent, size=0)[0])
+
+
+@pytest.mark.parametrize('skel', [PENN13, COCO17, H36M16, BBC7], ids=lambda s: s.name)
+def test_bones_of_every_skeleton(skel):
+    kp = rng(3).uniform(0, 100, (12,len(skel),2))
+    l = bone_lengths(kp, skel)
+    for k,(a,b) in enumerate(skel.limbs): assert np.allclose(l[:,k], np.hypot(*(kp[:,a]-kp[:,b]).T))
+    mean,each = bone_variation(kp*np.linspace(1, 9, 12)[:,None,None], skel, np.linspace(1, 9, 12))
+    assert np.allclose(each, bone_variation(kp, skel)[1]) and mean == pytest.approx(each.mean())
+
+
+def test_a_limb_without_length_has_no_variation():
+    two = Skeleton('two', ['a', 'b', 'c'], limbs=[[0,1], [1,2]])
+    kp = np.zeros((5,3,2)); kp[:,2,0] = 4
+    mean,each = bone_variation(kp, two)
+    assert np.isnan(each[0]) and each[1] == 0 and mean == 0
+
+
+@pytest.mark.parametrize('call,says', [
+    (lambda: jitter(KP[0]), r'\(T,J,2\)'), (lambda: savgol(KP[...,:1]), r'\(T,J,2\)'),
+    (lambda: jitter(KP, CLOCK[:-1]), 'one for each frame'), (lambda: jitter(KP, CLOCK*np.nan), 'must increase'),
+    (lambda: jitter(KP, size=np.ones(3)), 'one for each frame'),
+    (lambda: bone_lengths(KP, COCO17), 'coco17'), (lambda: bone_lengths(KP, Skeleton('s', range_names(J))), 'no limbs'),
+    (lambda: one_euro(KP, CLOCK, conf=np.ones((T,3))), 'conf'), (lambda: one_euro(KP, CLOCK, np.ones(T)), 'conf'),
+    (lambda: one_euro(KP[:,:1], CLOCK), 'give a size'), (lambda: one_euro(KP, CLOCK, beta=-1), 'beta'),
+    (lambda: OneEuro(9)(KP, 0.), 'same joints'), (lambda: OneEuro(0.), 'size'), (lambda: OneEuro(float('nan')), 'size'),
+    (lambda: savgol(KP, 4), 'odd'), (lambda: savgol(KP, 3, 3), 'order'), (lambda: savgol(KP, -1), 'odd'),
+])
+def test_bad_input_is_refused(call, says):
+    with pytest.raises(TTPError, match=says): call()
+
+
+def range_names(n): return [f'j{i}' for i in range(n)]
+
+
+def naive(kp, times, size, fmin=1., beta=10., fd=3.):
+    "The paper's algorithm for one joint without gaps, with one speed for both coordinates."
+    def a(f, dt): return 1/(1+1/(2*np.pi*f*dt))
+    out,x,v = [kp[0]],kp[0],np.zeros(2)
+    for p,dt in zip(kp[1:], np.diff(times)):
+        v = a(fd, dt)*(p-x)/dt + (1-a(fd, dt))*v
+        f = fmin+beta*np.hypot(*v)/size
+        x = a(f, dt)*p + (1-a(f, dt))*x
+        out.append(x)
+    return np.stack(out)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 99), st.floats(.2, 5), st.floats(0, 30), st.floats(.5, 9))
+def test_one_euro_is_the_published_algorithm(seed, fmin, beta, fd):
+    t = np.cumsum(rng(seed).uniform(.01, .1, T))
+    out = one_euro(KP, t, None, 120, fmin, beta, fd)
+    for j in (0, 7): assert np.allclose(out[:,j], naive(KP[:,j], t, 120, fmin, beta, fd), atol=1e-8)
+
+
+def test_a_stream_may_stop_anywhere_and_joints_are_strangers():
+    kp,conf = holes(5),rng(6).random((T,J)); conf[3] = np.nan
+    whole,f = one_euro(kp, CLOCK, conf, size=150),OneEuro(150)
+    for i in range(T): assert np.array_equal(f(kp[i], CLOCK[i], conf[i]), whole[i], equal_nan=True)
+    for j in (0, 5):
+        alone = one_euro(kp[:,[j]], CLOCK, conf[:,[j]], 150)[:,0]
+        assert np.array_equal(alone, whole[:,j], equal_nan=True)
+
+
+def test_a_refused_frame_leaves_the_filter_as_it_was():
+    f,g = OneEuro(150),OneEuro(150)
+    for o in (f,g): o(KP[0], 0.)
+    for t in (0., -1., float('nan')):
+        with pytest.raises(TTPError, match='increase'): f(KP[1], t)
+    assert np.array_equal(f(KP[1], .04), g(KP[1], .04))
+
+
+def test_size_may_change_while_the_person_comes_closer():
+    grow = np.linspace(1, 3, T)
+    a = one_euro(KP, CLOCK, size=grow*100)
+    assert not np.allclose(a, one_euro(KP, CLOCK, size=100.))
+    lost = grow*100; lost[5] = np.nan
+    assert np.isfinite(one_euro(KP, CLOCK, size=lost)).all()
+
+
+def test_no_confidence_holds_the_estimate():
+    conf = np.ones((T,J)); conf[20:] = 0
+    out = one_euro(KP, CLOCK, conf)
+    assert np.allclose(out[20:], out[19]) and not np.allclose(out[19], out[18])
+
+
+def test_a_window_sees_only_its_own_stretch():
+    kp = KP.copy(); kp[:10,0] = np.nan; kp[30:,0] = np.nan
+    assert np.allclose(savgol(kp)[10:30,0], savgol(KP[10:30])[:,0])
+    assert np.allclose(savgol(kp)[:,1:], savgol(KP)[:,1:])
+    few = np.full((T,1,2), np.nan); few[[3,30],0] = [[1,2],[5,6]]         # two sightings: a line between them
+    assert np.allclose(savgol(few)[[3,30],0], [[1,2],[5,6]])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(0, 999), st.sampled_from([1e-300, 1, 1e12, 1e150]))
+def test_any_numbers_give_numbers(n, j, seed, scale):
+    kp = rng(seed).normal(size=(n,j,2))*scale
+    kp[rng(seed+1).random((n,j))<.3] = np.nan
+    with np.errstate(over='ignore', under='ignore', invalid='ignore'):
+        assert savgol(kp, 5).shape == kp.shape
+        assert one_euro(kp, np.arange(n)/30, size=scale).shape == kp.shape
+        assert len(jitter(kp)[1]) == j
+
+
+def test_joints_cannot_change_on_the_way():
+    f = OneEuro(100.); f(KP[0], 0.)
+    with pytest.raises(TTPError, match='same joints'): f(KP[1,:5], .04)
