@@ -1,10 +1,10 @@
 "Hostile files, every codec at hand, interrupted writing: what a reader of other people's videos meets."
-import multiprocessing, os, pickle, signal, struct, subprocess, sys, time
+import dataclasses, multiprocessing, os, pickle, signal, struct, subprocess, sys, time
 from pathlib import Path
 import av, cv2, numpy as np, pytest
 from PIL import Image
 from ttp_nb.skeletons import TTPError
-from ttp_nb.video import Frames, _upright, open_frames, read_image, write_mp4
+from ttp_nb.video import Frames, _upright, open_frames, probe, read_image, write_mp4
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))
 Y,X = np.mgrid[:64,:80]
@@ -20,8 +20,8 @@ def picture(i):
 SCENE = np.stack([picture(i) for i in range(36)])
 
 
-def encode(path, codec, pix='yuv420p', fmt=None, frames=SCENE, **opts):
-    with av.open(str(path), 'w', format=fmt) as c:
+def encode(path, codec, pix='yuv420p', fmt=None, frames=SCENE, flags=None, **opts):
+    with av.open(str(path), 'w', format=fmt, options={'movflags':flags} if flags else {}) as c:
         s = c.add_stream(codec, rate=25, options=opts)
         s.width,s.height,s.pix_fmt = frames.shape[2],frames.shape[1],pix
         for a in frames:
@@ -331,6 +331,255 @@ def test_places_that_cannot_be_written(tmp_path):
     with pytest.raises(TTPError, match='mp4'): write_mp4(tmp_path/'a.avi', SCENE[:2])
 
 
+# --- what can be saved: strict=False
+
+FRONT = dict(flags='+faststart')                       # the index before the pictures: a cut file can be opened
+CUTS = {
+    'h264.mp4':x264('keyint=12:bframes=3', **FRONT), 'open_gop.mp4':x264('open-gop=1:keyint=9:bframes=3', **FRONT),
+    'one_key.mp4':x264('keyint=250:bframes=2', **FRONT),
+    'fragments.mp4':x264('keyint=10', flags='frag_keyframe+empty_moov'),
+    'h265.mov':dict(codec='libx265', **{'x265-params':'keyint=12:log-level=none'}, **FRONT),
+    'mjpeg.mov':dict(codec='mjpeg', pix='yuvj420p', **FRONT), 'h264.mkv':x264('keyint=10:bframes=3'),
+    'ffv1.mkv':dict(codec='ffv1'), 'vp8.webm':dict(codec='libvpx', g='10'), 'vp9.webm':dict(codec='libvpx-vp9', g='12'),
+    'mpeg4.avi':dict(codec='mpeg4', g='8', bf='2'), 'mjpeg.avi':dict(codec='mjpeg', pix='yuvj420p')}
+
+
+def make(path, **kw):
+    try: return encode(path, **kw)
+    except (av.FFmpegError, ValueError) as e: pytest.skip(f'this build cannot encode {path.name}: {e}')
+
+
+def keeps_its_promise(f, rng):
+    "All frames, walked; they can be read, and are the same in another order."
+    walked = list(f)
+    assert len(walked)==len(f)==len(f.idx)==len(f.times)==len(f.names) and (np.diff(f.idx)>0).all()
+    assert f.names==[f'{i:06d}' for i in f.idx] and all(isinstance(t, str) for t in f.trouble)
+    for i in rng.permutation(len(f)): assert (f[int(i)]==walked[i]).all()
+    return walked
+
+
+@pytest.mark.parametrize('name', CUTS)
+def test_what_is_left_of_a_cut_file_is_what_was_there(tmp_path, name):
+    path = make(tmp_path/name, **CUTS[name]); data,whole = path.read_bytes(),open_frames(path)
+    want,rng,opened = list(whole),np.random.default_rng(len(name)),0
+    sound = open_frames(path, strict=False)
+    assert sound.trouble==whole.trouble==() and list(sound.idx)==list(range(36))
+    for n in [0, 1, 40, *rng.integers(len(data), size=10), *(int(len(data)*s) for s in (.8, .9, .97))]:
+        path.write_bytes(data[:n])
+        try: f = open_frames(path, strict=False)
+        except TTPError as e: assert name in str(e); continue
+        for i,t,img in zip(f.idx, f.times, keeps_its_promise(f, rng)):
+            assert (img==want[i]).all() and t==pytest.approx(whole.times[i], abs=2e-3)
+        assert f.trouble or len(f)>34 or name=='fragments.mp4'           # between two frames a cut leaves no trace
+        opened += 1
+    assert opened
+
+
+@pytest.mark.parametrize('name', [*CUTS, 'h264.ts', 'raw.h264', 'mpeg2.mpg'])
+def test_damage_inside_leaves_frames_that_can_be_read(tmp_path, name):
+    path = make(tmp_path/name, **(CUTS|CODECS)[name]); data,rng = path.read_bytes(),np.random.default_rng(1)
+    for k in range(10):
+        d = bytearray(data)
+        for at in rng.integers(len(d)//8, len(d), 1+2*k): d[at] ^= int(rng.integers(1, 256))
+        path.write_bytes(d)
+        try: f = open_frames(path, strict=False)
+        except TTPError as e: assert name in str(e); continue
+        assert all(img.shape==f[0].shape for img in f) and len(list(f))==len(f)
+        for i in rng.permutation(len(f))[:8]: assert f[int(i)].shape==(f.size[1],f.size[0],3)
+
+
+def packets(path):
+    with av.open(str(path)) as c: return [(p.pts, p.pos, p.size, p.is_keyframe) for p in c.demux(video=0) if p.size]
+
+
+def overwrite(path, k):
+    pts,pos,size,_ = packets(path)[k]; d = bytearray(path.read_bytes())
+    d[pos+4:pos+size] = bytes(size-4); path.write_bytes(d)
+
+
+def test_a_damaged_packet_costs_its_frame_and_names_those_built_on_it(tmp_path):
+    path = encode(tmp_path/'a.mp4', 'libx264', **{'x264-params':'keyint=12:min-keyint=12:bframes=0'})
+    want = list(open_frames(path)); overwrite(path, 17)
+    f = open_frames(path, strict=False)
+    got = dict(zip(f.idx, keeps_its_promise(f, np.random.default_rng(0))))
+    assert 17 not in got and '17' in f.trouble[0] and '18-23' in f.trouble[-1]
+    assert all((got[i]==want[i]).all() for i in [*range(17), *range(24, 36)])
+    assert np.allclose(f.times, f.idx/25) and f[5:].trouble==f.trouble
+    with pytest.raises(TTPError, match='a.mp4, frame 17: .*strict=False'): list(open_frames(path))
+    assert (pickle.loads(pickle.dumps(f))[20]==f[20]).all()
+
+
+def test_strict_names_file_and_remedy_of_cut_files(tmp_path):
+    for name,kw in (('a.mp4', CUTS['h264.mp4']), ('a.avi', CUTS['mjpeg.avi'])):
+        path = make(tmp_path/name, **kw); path.write_bytes(path.read_bytes()[:-2500])
+        with pytest.raises(TTPError, match=f'{name}: is cut short.*of 36 frames.*strict=False'): open_frames(path)
+    assert open_frames(tmp_path/'a.avi', strict=False).trouble
+
+
+def test_nothing_that_decodes_is_an_error_in_both_ways(tmp_path):
+    path = encode(tmp_path/'a.mp4', **CUTS['one_key.mp4']); overwrite(path, 0)
+    path.write_bytes(path.read_bytes()[:packets(path)[3][1]])
+    with pytest.raises(TTPError, match='a.mp4: is a video of which no frame can be decoded. Copy'):
+        open_frames(path, strict=False)
+    for name,content in (('a.mp4', b'hello'), ('b.mp4', b''), ('c.avi', b'RIFF'), ('d', bytes(999))):
+        (tmp_path/name).write_bytes(content)
+        with pytest.raises(TTPError, match=name): open_frames(tmp_path/name, strict=False)
+
+
+def test_a_folder_with_broken_images_and_images_of_another_size(tmp_path):
+    for i in range(12): Image.fromarray(SCENE[i] if i!=0 else SCENE[i][:30]).save(tmp_path/f'{i}.png')
+    (tmp_path/'3.png').write_bytes((tmp_path/'3.png').read_bytes()[:300]); (tmp_path/'7.png').write_text('x')
+    f = open_frames(tmp_path, strict=False)
+    assert list(f.idx)==[1,2,4,5,6,8,9,10,11] and f.names[2]=='4.png' and f.size==(80,64)
+    assert np.allclose(f.times, f.idx/25) and all((img==SCENE[i]).all() for i,img in zip(f.idx, f))
+    assert len(f.trouble)==2 and '3.png, 7.png' in f.trouble[0] and '0.png' in f.trouble[1]
+    assert open_frames([tmp_path/'1.png', tmp_path/'2.png'], strict=False).trouble==()
+    assert probe(tmp_path).promised==12 and probe(tmp_path).decoded==9
+    with pytest.raises(TTPError, match='none of its 2 images'):
+        open_frames([tmp_path/'3.png', tmp_path/'7.png'], strict=False)
+
+
+def test_pictures_of_two_sizes_in_one_stream(tmp_path):
+    parts = [encode(tmp_path/f'{k}.h264', 'libx264', fmt='h264', frames=np.ascontiguousarray(SCENE[:n,:64//k,:80//k]))
+             for k,n in ((1, 30), (2, 6))]
+    (tmp_path/'a.h264').write_bytes(b''.join(p.read_bytes() for p in parts))
+    f = open_frames(tmp_path/'a.h264', strict=False)
+    assert list(f.idx)==list(range(30)) and '30-35' in f.trouble[0] and len(f.trouble)==1
+    assert len(keeps_its_promise(f, np.random.default_rng(0)))==30
+
+
+# --- clocks
+
+def remux(path, to, change):
+    with av.open(str(path)) as i, av.open(str(to), 'w', options={'avoid_negative_ts':'disabled'}) as o:
+        s = o.add_stream_from_template(i.streams.video[0])
+        for p in i.demux(video=0):
+            if p.size: change(p); p.stream = s; o.mux(p)
+    return to
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_frames_cut_off_by_an_edit_list_are_not_counted(tmp_path, strict):
+    path = encode(tmp_path/'a.mp4', **CUTS['one_key.mp4']); want = list(open_frames(path))
+    def earlier(p): p.pts -= 5*512; p.dts -= 5*512                       # five frames before time 0
+    f = open_frames(remux(path, tmp_path/'b.mp4', earlier), strict=strict)
+    assert len(f)==31 and f.trouble==() and f.times[1]==pytest.approx(.04)
+    assert all((f[i]==want[i+5]).all() for i in (20, 0, 30, 7))
+
+
+def test_doubled_stamps_and_none_at_all_are_counted(tmp_path):
+    raw = encode(tmp_path/'a.h264', **CODECS['raw.h264'])
+    parts = [encode(tmp_path/f'{k}.ts', 'libx264', fmt='mpegts', frames=SCENE[k:k+18]).read_bytes() for k in (0, 18)]
+    (tmp_path/'twice.ts').write_bytes(b''.join(parts))
+    for path in (raw, tmp_path/'twice.ts'):
+        with av.open(str(path)) as c: n = sum(1 for _ in c.decode(video=0))
+        for strict in (True, False):
+            f = open_frames(path, strict=strict)
+            assert f.trouble==() and len(f)==n and len(keeps_its_promise(f, np.random.default_rng(0)))==n
+
+
+@pytest.mark.parametrize('codec,pix,ext', [
+    ('ffv1', 'gray', 'mkv'), ('libx265', 'gray', 'mp4'), ('libx264', 'yuv420p10le', 'mp4'),
+    ('libx265', 'yuv420p10le', 'mov'), ('ffv1', 'yuv422p10le', 'mkv'), ('libvpx-vp9', 'yuv444p', 'webm')])
+def test_other_pixels_and_odd_sizes(tmp_path, codec, pix, ext):
+    frames = SCENE[:12] if ext in ('mp4', 'mov') else np.ascontiguousarray(SCENE[:12,:63,:79])
+    opts = {'x265-params':'log-level=none'} if codec=='libx265' else {}
+    p = probe(make(tmp_path/f'a.{ext}', codec=codec, pix=pix, frames=frames, **opts))
+    f = open_frames(tmp_path/f'a.{ext}', strict=False)
+    assert p.pixel_format==pix and p.size==frames.shape[2:0:-1] and p.decoded==12 and not p.trouble
+    want = frames if pix!='gray' else np.broadcast_to((frames@[.299,.587,.114])[...,None], frames.shape)
+    assert all(np.abs(img-want[i].astype(float)).mean()<9 for i,img in enumerate(f))
+    assert any('8 bit' in a for a in p.advice)==('10' in pix)
+
+
+# --- probe
+
+def test_probe_tells_what_a_file_is(tmp_path):
+    p = probe(write_mp4(tmp_path/'a.mp4', SCENE, fps=12.5))
+    assert (p.kind, p.codec, p.size, p.rotation, p.promised, p.decoded)==('video', 'h264', (80,64), 0, 36, 36)
+    assert p.fps==12.5 and p.duration==pytest.approx(36/12.5) and p.shortest==pytest.approx(p.longest)
+    assert not p.variable
+    assert len(p.advice)==1 and '80x64 is small' in p.advice[0] and p.trouble==()
+    assert str(p).startswith('a.mp4: video, h264, yuv420p') and 4<=len(str(p).splitlines())<=6
+    with pytest.raises(dataclasses.FrozenInstanceError): p.fps = 3
+    big = probe(np.zeros((12,130,140,3), np.uint8))
+    assert (big.kind, big.codec, big.advice, big.decoded, big.promised)==('array', 'none', (), 12, 12)
+    assert 'Few frames (3)' in probe(SCENE[:3]).advice[0]
+
+
+@pytest.mark.parametrize('matrix,turn', [((0,1,-1,0), 90), ((-1,0,0,-1), 180), ((0,-1,1,0), 270)])
+def test_probe_tells_the_rotation(tmp_path, matrix, turn):
+    data = bytearray(write_mp4(tmp_path/'a.mp4', SCENE).read_bytes()); at = data.find(b'tkhd')+44
+    a,b,c,d = (v<<16 for v in matrix); data[at:at+36] = struct.pack('>9i', a,b,0,c,d,0,0,0,1<<30)
+    (tmp_path/'a.mp4').write_bytes(data); p = probe(tmp_path/'a.mp4')
+    assert p.rotation==turn and p.size==((80,64) if turn==180 else (64,80)) and f'turned by {turn}' in str(p)
+    assert any('upright' in a for a in p.advice)
+
+
+def test_probe_sees_uneven_clocks_interlacing_far_keyframes_and_second_streams(tmp_path):
+    ticks = np.cumsum(np.random.default_rng(0).integers(20, 60, 36))
+    with av.open(str(tmp_path/'vfr.mkv'), 'w') as c:
+        ss = [c.add_stream('libx264', rate=1000) for _ in range(2)]
+        for s in ss: s.width,s.height,s.pix_fmt = 80,64,'yuv420p'
+        for a,t in zip(SCENE, ticks):
+            for s in ss:
+                v = av.VideoFrame.from_ndarray(a, format='rgb24'); v.pts = int(t)
+                for p in s.encode(v): c.mux(p)
+        for s in ss:
+            for p in s.encode(): c.mux(p)
+    p = probe(tmp_path/'vfr.mkv'); said = ' '.join(p.advice)
+    assert p.variable and (p.shortest, p.longest)==pytest.approx((np.diff(ticks).min()/1e3, np.diff(ticks).max()/1e3))
+    assert 'rate varies' in said and '2 video streams' in said and 'interlaced' not in said and not p.trouble
+    p = probe(encode(tmp_path/'i.mp4', 'libx264', flags=None, **{'x264-params':'interlaced=1'}))
+    assert any('interlaced' in a for a in p.advice)
+    p = probe(encode(tmp_path/'k.mp4', 'libx264', frames=SCENE.repeat(4, 0), **{'x264-params':'keyint=999:scenecut=0'}))
+    assert any('144 frames apart' in a for a in p.advice)
+
+
+@pytest.mark.parametrize('fps', [24000/1001, 30000/1001, 60, 29.5])
+@pytest.mark.parametrize('name', ['a.mp4', 'a.mkv'])
+def test_rounded_stamps_are_no_uneven_clock(tmp_path, name, fps):
+    with av.open(str(write_mp4(tmp_path/'b.mp4', SCENE, fps=fps))) as i, av.open(str(tmp_path/name), 'w') as o:
+        s = o.add_stream_from_template(i.streams.video[0])
+        for p in i.demux(video=0):
+            if p.size: p.stream = s; o.mux(p)
+    p = probe(tmp_path/name)
+    assert not p.variable and p.fps==pytest.approx(fps, rel=.01) and p.decoded==36 and not p.trouble
+
+
+def test_sound_with_a_cover_is_no_video(tmp_path):
+    with av.open(str(tmp_path/'song.mp4'), 'w') as c:
+        a,v = c.add_stream('aac', rate=8000),c.add_stream('mjpeg', rate=1)
+        v.width,v.height,v.pix_fmt = 80,64,'yuvj420p'; v.disposition |= av.stream.Disposition.attached_pic
+        for p in [*v.encode(av.VideoFrame.from_ndarray(SCENE[0], format='rgb24')), *v.encode()]: c.mux(p)
+        s = av.AudioFrame.from_ndarray(np.zeros((1,8000), np.float32), format='fltp', layout='mono'); s.rate = 8000
+        for p in [*a.encode(s), *a.encode()]: c.mux(p)
+    for ask in (open_frames, probe):
+        with pytest.raises(TTPError, match='no video'): ask(tmp_path/'song.mp4')
+
+
+# --- memory
+
+def test_memory_stays_flat(tmp_path):
+    code = ("import sys, psutil\nfrom ttp_nb.video import open_frames\n"
+            "rss = lambda: psutil.Process().memory_info().rss/2**20\n"
+            "f = open_frames(sys.argv[1], strict=sys.argv[2]=='strict')\nassert len(f)==1000, len(f)\n"
+            "for i,_ in enumerate(f):\n    if i==100: early = rss()\nprint(rss()-early)\n"
+            "early = rss(); open_frames(sys.argv[1], strict=False); print(rss()-early)")
+    noise,path = np.random.default_rng(0).integers(0, 200, (240,320,3), dtype=np.uint8),tmp_path/'a.mp4'
+    with av.open(str(path), 'w') as c:
+        s = c.add_stream('libx264', rate=25, options={'preset':'ultrafast', 'crf':'28'})
+        s.width,s.height,s.pix_fmt = 320,240,'yuv420p'
+        for i in range(1001):
+            v = av.VideoFrame.from_ndarray(np.roll(noise, 37*i*i, (0, 1)), format='rgb24') if i<1000 else None
+            for p in s.encode(v): c.mux(p)
+    assert path.stat().st_size>10e6                                      # so that keeping packets would be noticed
+    for how in ('strict', 'saved'):
+        r = subprocess.run([sys.executable, '-c', code, str(path), how], capture_output=True, text=True)
+        assert r.returncode==0, r.stderr
+        assert all(float(m)<40 for m in r.stdout.split()), r.stdout
+
+
 # --- the library as a whole
 
 def test_import_is_light():
@@ -345,3 +594,13 @@ def test_a_real_video():
     assert f.times[-1]==pytest.approx(1.65, abs=.01)
     want = {i:f[i] for i in (0, 3, 9)}
     assert all((f[i]==want[i]).all() for i in (9, 0, 3))
+
+
+@pytest.mark.skipif(not (REAL/'pose2sim').is_dir(), reason=f'needs real videos under {REAL} (TTP_REAL)')
+def test_a_real_video_cut_short(tmp_path):
+    data,whole = (REAL/'pose2sim'/'pose2sim_cam02.mp4').read_bytes(),open_frames(REAL/'pose2sim'/'pose2sim_cam02.mp4')
+    assert probe(REAL/'pose2sim'/'pose2sim_cam02.mp4').trouble==()
+    (tmp_path/'a.mp4').write_bytes(data[:len(data)//2])
+    p,f = probe(tmp_path/'a.mp4'),open_frames(tmp_path/'a.mp4', strict=False)
+    assert p.promised==100 and 40<p.decoded<60 and p.decoded==len(f) and p.trouble==f.trouble!=()
+    assert all((f[i]==whole[i]).all() for i in (len(f)-1, 0, 20))
