@@ -1,13 +1,15 @@
-"""BBC Pose, Human3.6M and COCO's format as clips: published numbers by hand, hostile pickles, broken files."""
-import builtins, copy, json, os, pickle, pickletools, struct
+"""BBC Pose, Human3.6M, COCO's and DeepLabCut's formats as clips: numbers by hand, hostile pickles, broken files."""
+import builtins, copy, csv, json, os, pickle, pickletools, shutil, struct
+from pathlib import Path
 import cv2, numpy as np, pytest
 from scipy.io import savemat
 from ttp_nb import datasets
 from ttp_nb.clips import Clip, write_penn
-from ttp_nb.datasets import _natural, _side, bbc_clips, coco_clips, hm36_clips, read_clips, read_hm36_labels
+from ttp_nb.datasets import (_dlc_labels, _natural, _side, bbc_clips, coco_clips, dlc_clips, frames_apart, hm36_clips,
+                             read_clips, read_hm36_labels)
 from ttp_nb.geometry import box_to_center_scale
 from ttp_nb.metrics import clip_pck, pck, within_pixels
-from ttp_nb.skeletons import BBC7, COCO17, H36M16, TTPError
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, Skeleton, TTPError, write_skeleton
 
 
 def image(path, size=(64,48), value=90):
@@ -498,12 +500,38 @@ def test_coco_plain(tmp_path):
     clips,absent = coco_clips(save(tmp_path, coco(videos)))
     assert [c.name for c in clips]==['a','b'] and absent==[]
     for c,k in zip(clips, 'ab'):
-        assert (c.joints==videos[k]).all() and c.vis.all() and c.torso is None and c.notes==() and c.size==(64,48)
+        assert (c.joints==videos[k]).all() and c.vis.all() and c.notes==() and c.size==(64,48)
         assert c.skel.name=='imp' and c.skel.limbs==((0,1),(0,2)) and c.skel.pairs==((2,1),) and c.skel.torso is None
         centre,scale = c.center_scale(0)
         assert centre==pytest.approx([10+15-1, 20+20-1+15*.2]) and scale==pytest.approx(1.25*.2)
         assert c.boxes[0].tolist()==[10,20,39,59]
+        assert c.torso==pytest.approx(np.full(4, np.median(np.ptp(videos[k], axis=1).max(1))/4))
     with pytest.raises(TTPError, match='torso'): pck(clips[0].joints, clips[0].joints, skel=clips[0].skel)
+
+
+def test_coco_reference_without_two_joints_is_of_the_box(tmp_path):
+    d = coco(two())
+    for a in d['annotations'][:4]: a['keypoints'][5::3] = [0,0]
+    one,all3 = coco_clips(save(tmp_path, d))[0]
+    assert one.torso.tolist()==[39/4]*4 and (all3.torso!=39/4).all()
+    d['annotations'][0]['keypoints'][5] = 2                       # one frame with two joints will do
+    some = coco_clips(save(tmp_path, d))[0][0]
+    assert some.torso==pytest.approx(np.full(4, np.nanmax(np.ptp(some.joints[0,:2], axis=0))/4))
+
+
+def test_coco_skeleton_beside_the_json(tmp_path):
+    videos = two()
+    p = save(tmp_path, coco(videos))
+    write_skeleton(Skeleton('mine', ['right_hand', 'nose'], [(0,1)], torso=[[0], [1]]), tmp_path/'skeleton.yaml')
+    c,_ = coco_clips(p)[0]
+    assert c.skel==Skeleton('mine', ['right_hand', 'nose'], [(0,1)], torso=[[0], [1]]) and c.torso is None
+    assert (c.joints==videos['a'][:,[2,0]]).all() and c.boxes[0].tolist()==[10,20,39,59]
+    write_skeleton(Skeleton('mine', ['nose', 'tail']), tmp_path/'skeleton.yaml')
+    assert "no joint 'tail'; they have: nose, left_hand, right_hand" in says('skeleton.yaml', coco_clips, p)
+    (tmp_path/'skeleton.yaml').write_text('joints: [')
+    says('skeleton.yaml: line', coco_clips, p)
+    (tmp_path/'skeleton.yaml').unlink(); (tmp_path/'skeleton.yaml').mkdir()
+    says('cannot be read', coco_clips, p)
 
 
 def test_coco_images_elsewhere_and_absent(tmp_path):
@@ -715,3 +743,191 @@ def test_a_broken_image_is_named(hm36):
     says('9_2/1.jpg', lambda: c.frames[1])
     with pytest.raises(IndexError): c.frames[5]
     assert [f.shape for f in c.frames[3:]]==[(52,50,3)]*2 and len(pickle.loads(pickle.dumps(c.frames)))==5
+
+
+# --- DeepLabCut
+
+NAMES = ('nose','paw','tail')
+
+def labels(T=12, seed=0): return np.random.default_rng(seed).uniform(5, 40, (T,3,2)).round(3)
+
+def dlc(path, kps, folder='labeled-data/a', split=False, names=NAMES, first=0, pictures=None, likelihood=False):
+    "A table of (T,J,2) labels; images named t.png, or none; `split`: three columns name the image."
+    xy = ['x','y','likelihood'] if likelihood else ['x','y']
+    n = 3 if split else 1
+    rows = [[k, *['']*(n-1), *v] for k,v in (('scorer', ['me']*len(xy)*len(names)),
+                                             ('bodyparts', [p for p in names for _ in xy]), ('coords', xy*len(names)))]
+    for t,kp in enumerate(kps, first):
+        image_name = f'{folder}/{t}.png'.lstrip('/')
+        values = ['' if np.isnan(v) else v for j in kp for v in (*j, *([.9] if likelihood else []))]
+        rows.append([*(image_name.split('/') if split else [image_name]), *values])
+        if pictures: image(Path(pictures)/image_name, value=t)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'w', newline='') as f: csv.writer(f).writerows(rows)
+    return path
+
+
+def test_dlc_plain(tmp_path):
+    kps = labels()
+    kps[3] = np.nan; kps[5,1] = np.nan
+    dlc(tmp_path/'CollectedData_me.csv', kps, pictures=tmp_path)
+    (c,),absent = dlc_clips(tmp_path, 'all')
+    assert c.name=='a' and absent==[] and np.array_equal(c.joints, kps, equal_nan=True)
+    assert (c.vis==~np.isnan(kps).any(2)).all() and c.skel==Skeleton('labels', NAMES) and c.size==(64,48)
+    assert (c.boxes==[0,0,63,47]).all() and c.notes==('4 of 36 joints not visible: no coordinates',)
+    extents = [*np.ptp(np.delete(kps, [3,5], 0), axis=1).max(1), np.ptp(kps[5][[0,2]], axis=0).max()]
+    assert c.torso==pytest.approx(np.full(12, np.median(extents)/4))
+    assert [int(c.frames[t].mean()) for t in (2,10)]==[2,10]
+    test,train = (dlc_clips(tmp_path, s)[0][0] for s in ('test','train'))
+    assert [p.name for p in test.frames.paths]==['4.png','9.png'] and len(train)==10 and test.name==train.name=='a'
+    assert (test.torso==c.torso[0]).all() and (train.torso==c.torso[0]).all()
+    assert np.array_equal(train.joints, np.delete(kps, [4,9], 0), equal_nan=True)
+    assert len(read_clips('dlc', tmp_path)[0][0])==2
+    assert len(read_clips('dlc', tmp_path/'CollectedData_me.csv', 'train')[0][0])==10
+    says("split must be 'test'", dlc_clips, tmp_path, 'valid')
+
+
+def test_dlc_project_of_several_videos(tmp_path):
+    for v,T,split in (('b', 6, True), ('a', 3, True)):
+        dlc(tmp_path/'labeled-data'/v/'CollectedData_me.csv', labels(T), f'labeled-data/{v}', split, pictures=tmp_path)
+    clips,_ = dlc_clips(tmp_path, 'all')
+    assert [(c.name, len(c)) for c in clips]==[('a', 3), ('b', 6)]
+    assert [(c.name, len(c)) for c in dlc_clips(tmp_path)[0]]==[('b', 1)]
+    assert [(c.name, len(c)) for c in dlc_clips(tmp_path, 'train')[0]]==[('a', 3), ('b', 5)]
+    (one,),_ = dlc_clips(tmp_path/'labeled-data'/'b'/'CollectedData_me.csv', 'all')   # paths start two folders above
+    assert one.name=='b' and len(one)==6
+    dlc(tmp_path/'labeled-data'/'c'/'CollectedData_me.csv', labels(2), 'labeled-data/c', names=('nose','tail','paw'))
+    assert 'other parts' in says('c/CollectedData_me.csv', dlc_clips, tmp_path, 'all')
+    dlc(tmp_path/'labeled-data'/'c'/'CollectedData_me.csv', labels(2), 'labeled-data/a')
+    says('0.png is labelled in another table too', dlc_clips, tmp_path, 'all')
+
+
+def test_dlc_too_few_to_test_on(tmp_path):
+    dlc(tmp_path/'CollectedData.csv', labels(4), pictures=tmp_path)
+    says('no folder has five labelled frames', dlc_clips, tmp_path)
+    assert len(dlc_clips(tmp_path, 'train')[0][0])==4
+
+
+def test_dlc_parts_of_your_own(tmp_path):
+    dlc(tmp_path/'train.csv', labels(7), 'x', pictures=tmp_path)
+    dlc(tmp_path/'test.csv', labels(2), 'y', pictures=tmp_path)
+    dlc(tmp_path/'CollectedData.csv', labels(3), 'z', pictures=tmp_path)                 # does not count then
+    names = {s:[(c.name, len(c)) for c in dlc_clips(tmp_path, s)[0]] for s in ('train','test','all')}
+    assert names==dict(train=[('x',7)], test=[('y',2)], all=[('x',7),('y',2)])
+    (tmp_path/'test.csv').unlink()
+    says('test.csv: cannot be read', dlc_clips, tmp_path)
+
+
+def test_dlc_images_moved_or_absent(tmp_path):
+    p = dlc(tmp_path/'CollectedData.csv', labels(6), pictures=tmp_path)
+    (tmp_path/'labeled-data'/'a'/'2.png').unlink()
+    (c,),_ = dlc_clips(tmp_path, 'all')
+    assert len(c)==5 and c.notes==('1 of 6 labelled images are not there (labeled-data/a/2.png, ...): left out',)
+    image(tmp_path/'labeled-data'/'a'/'2.png')
+    (tmp_path/'labeled-data'/'a').rename(tmp_path/'frames')
+    assert len(dlc_clips(tmp_path, 'all')[0][0])==6
+    shutil.copytree(tmp_path/'frames', tmp_path/'more')                                  # which folder is meant?
+    assert 'labeled-data/a/0.png' in says('not one of its images', dlc_clips, p)
+    (tmp_path/'more'/'3.png').unlink()
+    assert {f.parent.name for f in dlc_clips(tmp_path, 'all')[0][0].frames.paths}=={'frames'}
+    (tmp_path/'frames'/'3.png').unlink()
+    says('not one of its images', dlc_clips, p)
+
+
+def test_dlc_images_of_another_folder_are_not_taken(tmp_path):
+    for v in 'ab':
+        dlc(tmp_path/'labeled-data'/v/'CollectedData_me.csv', labels(5), f'labeled-data/{v}', pictures=tmp_path)
+    for f in (tmp_path/'labeled-data'/'b').glob('*.png'): f.unlink()
+    clips,absent = dlc_clips(tmp_path, 'all')
+    assert [c.name for c in clips]==['a'] and absent==['b']
+    a,b = ((tmp_path/'labeled-data'/v/'CollectedData_me.csv').read_text().splitlines(True) for v in 'ab')
+    (tmp_path/'CollectedData.csv').write_text(''.join(a+b[3:]))                            # one table of both
+    clips,absent = dlc_clips(tmp_path, 'all')
+    assert [c.name for c in clips]==['a'] and absent==['b']
+
+
+def test_dlc_skeleton_and_boxes(tmp_path):
+    kps = labels()
+    kps[2,:2] = np.nan
+    dlc(tmp_path/'CollectedData.csv', kps, pictures=tmp_path)
+    write_skeleton(Skeleton('two', ['tail', 'nose'], torso=[[0], [1]]), tmp_path/'skeleton.yaml')
+    (c,),_ = dlc_clips(tmp_path, 'all', margin=.25)
+    assert c.skel.name=='two' and c.torso is None and np.array_equal(c.joints, kps[:,[2,0]], equal_nan=True)
+    lo,hi = c.joints[0].min(0),c.joints[0].max(0)
+    m = .25*(hi-lo).max()
+    assert c.boxes[0]==pytest.approx([*(lo-m), *(hi+m)]) and (c.boxes[2]==c.boxes[1]).all() and len(c.notes)==2
+    write_skeleton(Skeleton('one', ['tail']), tmp_path/'skeleton.yaml')
+    says('no frame has two joints', dlc_clips, tmp_path, 'all', .25)
+    assert (dlc_clips(tmp_path, 'all')[0][0].torso==63/4).all()
+    write_skeleton(Skeleton('x', ['tail', 'ear']), tmp_path/'skeleton.yaml')
+    says("skeleton.yaml: the labels have no joint 'ear'", dlc_clips, tmp_path)
+
+
+def test_dlc_frames_of_several_sizes(tmp_path):
+    dlc(tmp_path/'CollectedData.csv', labels(5), pictures=tmp_path)
+    image(tmp_path/'labeled-data'/'a'/'3.png', (80,30))
+    (tmp_path/'labeled-data'/'a'/'4.png').write_bytes(b'no image')
+    says('4.png', dlc_clips, tmp_path, 'all')
+    image(tmp_path/'labeled-data'/'a'/'4.png')
+    assert dlc_clips(tmp_path, 'all')[0][0].boxes[3].tolist()==[0,0,79,29]
+
+
+HEAD = 'scorer,me,me\nbodyparts,nose,nose\ncoords,x,y\n'
+
+@pytest.mark.parametrize('text,what', [
+    ('', 'not a table'), ('a,b\n1,2', 'not a table'), (HEAD.replace(',', ';'), 'not a table'),
+    ('scorer,me,me\nbodyparts,nose\ncoords,x,y', 'not a table'), (HEAD.replace('coords', 'coord'), 'not a table'),
+    (HEAD, 'labels no image'), (HEAD+'\n\n,,\n', 'labels no image'), (HEAD+',1,2', 'line 4: 3 fields'),
+    (HEAD+'a.png,1', 'line 4: 2 fields, 3'), (HEAD+'a.png,1,2,3', 'line 4: 4 fields'),
+    (HEAD+'a.png,1,2\n\nb.png,1,two', "line 6: .*'two'"), (HEAD+'a.png,1,', 'line 4: nose has half'),
+    (HEAD+'a.png,inf,inf', 'half a position'), (HEAD+'a.png,nan,2', 'half'),
+    (HEAD+'a.png,1,2\na.png,1,2', 'line 5.*twice'),
+    (HEAD.replace('x,y', 'x,x')+'a.png,1,2', "column 3 is 'x' of 'nose'"),
+    (HEAD.replace('x,y', 'x,z'), "'z' of 'nose'"),
+    (HEAD.replace('nose,nose', 'nose,tail'), 'nose has x alone'),
+    (HEAD.replace('x,y', 'x,likelihood'), 'predictions'),
+    ('scorer,m,m,m,m\nindividuals,a,a,b,b\nbodyparts,n,n,n,n\ncoords,x,y,x,y\n', r'several animals \(a, b\)'),
+    (b'\xff\xfe\x00', 'not a readable csv'), (HEAD+'"a.png,1,2', 'fields'),
+])
+def test_dlc_wrong_tables(text, what, tmp_path):
+    p = tmp_path/'CollectedData.csv'
+    p.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert str(p) in says(what, dlc_clips, tmp_path, 'all')
+
+
+def test_dlc_tables_that_are_fine(tmp_path):
+    p = tmp_path/'t.csv'
+    kp = lambda text: _dlc_labels(p)[1] if p.write_text(text, encoding='utf-8') else None
+    assert kp('\ufeff'+HEAD+'a\\b.png, 1 ,2e0\n')['a/b.png'].tolist()==[[1,2]]
+    assert np.isnan(kp(HEAD+'a.png,NaN,nan\n')['a.png']).all()
+    one = 'scorer,m,m,m,m\nindividuals,a,a,a,a\nbodyparts,n,t,n,t\ncoords,y,x,x,y\n'    # any order of columns
+    assert kp(one+'a.png,1,2,3,4\n')['a.png'].tolist()==[[3,1],[2,4]]
+
+
+def test_dlc_nothing_there(tmp_path):
+    says('no labels here', dlc_clips, tmp_path)
+    says('no labels here', dlc_clips, tmp_path/'none')
+
+
+def test_frames_apart_keeps_all_once():
+    files = [Path(f'{t}.png') for t in range(7)]
+    boxes,skel = np.tile([0,0,9,9.], (7,1)),Skeleton('s', NAMES)
+    c = Clip('c', datasets._Images(files), boxes, labels(7), skel=skel, notes=('n',))
+    for n,kept in ((2, [1,3,5]), (3, [2,5]), (7, [6])):
+        some,others = frames_apart(c, n)
+        assert [files.index(p) for p in some.frames.paths]==kept and some.name==others.name=='c' and some.notes==('n',)
+        assert sorted(some.frames.paths+others.frames.paths)==files and (some.joints==c.joints[kept]).all()
+    assert frames_apart(c, 8)[0] is None and frames_apart(c[:0+1], 8)[1].frames.paths==files[:1]
+
+
+MICE = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'animals_mirror_mouse'
+
+@pytest.mark.skipif(not MICE.is_dir(), reason='needs animals_mirror_mouse in TTP_REAL')
+def test_dlc_real_mouse():
+    (c,),absent = read_clips('dlc', MICE, 'all')
+    assert len(c)==90 and len(c.skel)==17 and c.size==(396,406) and absent==[]
+    assert c.vis.mean()==pytest.approx(.912, abs=.001)
+    assert c.joints[0,0].tolist()==[77.25,36.25] and not c.vis[0,4] and (c.boxes==[0,0,395,405]).all()
+    assert [len(read_clips('dlc', MICE, s)[0][0]) for s in ('train','test')]==[72,18]
+    inside = (c.joints>=-.5)&(c.joints<=np.array(c.size)-.5)
+    assert inside[c.vis].mean()>.99

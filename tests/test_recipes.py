@@ -2,15 +2,16 @@
 import math, shutil
 from dataclasses import replace
 from pathlib import Path
-import numpy as np, pytest, yaml
-from tiny import global_state, leftovers, noise_clip, people
+import cv2, numpy as np, pytest, yaml
+from tiny import RECIPE as TINY_RUN, TINY, global_state, leftovers, no_joints, noise_clip, people
 from ttp_nb import recipes as R
 from ttp_nb.clips import write_penn
+from ttp_nb.experiments import evaluate
 from ttp_nb.joint_model import ModelConfig, published
 from ttp_nb.pairs import PairConfig
-from ttp_nb.personalization import TTPConfig
+from ttp_nb.personalization import TTPConfig, offline
 from ttp_nb.recipes import DataConfig, Recipe, changed, from_official, read_recipe, settings, write_recipe
-from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, TTPError
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, TTPError, write_skeleton
 from ttp_nb.synthetic import synthetic_clips
 from ttp_nb.training import TrainConfig, learning_rate
 
@@ -627,13 +628,14 @@ def test_people_on_disk(penn, tmp_path):
     assert len(train)+len(valid)==6 and all(len(c)==2 for c in train+valid)
     assert '6 of 12 training videos' in said[-1]
 
-@pytest.mark.parametrize('kind,asked', [*((k, k) for k in ('penn', 'bbc', 'hm36', 'coco')), ('synthetic', 'penn')])
+@pytest.mark.parametrize('kind,asked', [*((k, k) for k in R.KINDS[1:]), ('synthetic', 'penn')])
 def test_each_kind_has_its_reader(kind, asked, monkeypatch):
     calls = []
     def read(*args):
         calls.append(args)
         return [noise_clip(f'{i}', 3) for i in range(3)],['x']
     monkeypatch.setattr(R, 'read_clips', read)
+    monkeypatch.setattr(R, 'labelled_frames', lambda clips, hold_out: (clips, clips))
     R.training_clips(DataConfig(kind, 'there')); R.evaluation_clips(DataConfig(kind, 'there'))
     assert calls==[(asked, 'there', 'train'), (asked, 'there', 'test')]
 
@@ -672,11 +674,64 @@ def test_too_few_people(penn, tmp_path):
     few = [DataConfig('penn', str(penn), videos=v) for v in (.1, .01)]
     for data in (DataConfig('penn', str(tmp_path/'one')), *few):
         with pytest.raises(TTPError, match='at least two videos'): R.training_clips(data)
-    for kind in ('penn', 'bbc', 'hm36', 'coco'):
+    for kind in R.KINDS[1:]:
         with pytest.raises(TTPError, match='data.root is empty'): R.training_clips(DataConfig(kind))
         with pytest.raises(TTPError, match='data.root is empty'): R.evaluation_clips(DataConfig(kind))
     with pytest.raises(TTPError, match='nobody to train on'): R.training_clips(DataConfig(people=3, videos=.1))
     with pytest.raises(TTPError): R.training_clips(DataConfig('penn', str(tmp_path/'none')))
+
+@pytest.fixture(scope='module')
+def lab(tmp_path_factory):
+    "Forty labelled frames of one animal and seven of another, as DeepLabCut writes them, without a skeleton."
+    root,g,parts = tmp_path_factory.mktemp('lab'),np.random.default_rng(0),['nose', 'paw1', 'paw2', 'tail']
+    xy = lambda word, values: ','.join([word, *values])
+    rows = [xy('scorer', ['me']*8), xy('bodyparts', [p for p in parts for _ in 'xy']), xy('coords', ['x', 'y']*4)]
+    for day,n in (('mon', 40), ('tue', 7)):
+        for t in range(n):
+            (root/day).mkdir(exist_ok=True)
+            cv2.imwrite(str(root/day/f'{t}.png'), g.integers(0, 255, (40,48,3), dtype=np.uint8))
+            rows.append(xy(f'{day}/{t}.png', [f'{v:.1f}' for v in g.uniform(4, 36, 8)]))
+    (root/'CollectedData.csv').write_text('\n'.join(rows))
+    return root
+
+def test_labelled_frames_are_parted_not_videos(lab):
+    data = DataConfig('dlc', str(lab))
+    train,valid = R.training_clips(data)
+    named = lambda clips: [(c.name, len(c)) for c in clips]
+    assert named(train)==[('mon', 29), ('tue', 6)] and named(valid)==[('mon', 3)]
+    assert all(isinstance(c.frames, list) and c.torso[0]>0 for c in train+valid)
+    where = lambda clips: {k.tobytes() for c in clips for k in c.joints}
+    test,_ = R.evaluation_clips(data)
+    parts = [where(c) for c in (train, valid, test)]
+    assert [len(p) for p in parts]==[35, 3, 9] and len(set().union(*parts))==47
+    whole,same = R.training_clips(data, hold_out=False)
+    assert where(whole)==parts[0]|parts[1] and where(same)==parts[1]
+    clips = R.filed_people(data, 'train')[0]
+    assert not isinstance(R.labelled_frames(clips, limit=100)[0][0].frames, list), 'more than may be held in memory'
+    assert [len(c) for c in R.training_clips(DataConfig('dlc', str(lab), first=12))[0]]==[11, 6]
+    for few in (DataConfig('dlc', str(lab), first=9), DataConfig('dlc', str(lab), videos=.1)):
+        with pytest.raises(TTPError, match='ten labelled frames'): R.training_clips(few)
+
+def test_any_skeleton_trains_is_saved_and_personalised(lab, tmp_path):
+    "A table of names is enough: no pairs, no limbs, no torso; with pairs frames are mirrored."
+    recipe = replace(Recipe(data=DataConfig('dlc', str(lab)), model=TINY, training=replace(TINY_RUN, steps=2, every=2)),
+                     out=str(tmp_path/'run'))
+    said = []
+    run = R.train_recipe(recipe, say=said.append, progress=False)
+    assert not run.cfg.pairs.flip and sum('nothing is mirrored' in s for s in said)==1 and run.best>=0
+    _,model = R.load_weights(replace(recipe, weights=str(run.out/'best.safetensors')))
+    assert model.cfg.skeleton==Skeleton('labels', ['nose', 'paw1', 'paw2', 'tail'])
+    film = no_joints(R.evaluation_clips(recipe.data)[0][0])
+    done = offline(model, replace(film, skel=PENN13), TTPConfig(batch=2))
+    assert done.kp.shape==(len(film), 4, 2) and np.isfinite(done.kp).all()
+    clips,_ = R.evaluation_clips(recipe.data)
+    rows = evaluate(model, clips, tmp_path/'eval', cfg=TTPConfig(batch=2), progress=False)['rows']
+    assert [r['scenario'] for r in rows]==['before', 'online', 'offline'] and all(r['pck'] is not None for r in rows)
+    write_skeleton(Skeleton('lab', model.cfg.skeleton.joints, [(1,2)]), lab/'skeleton.yaml')
+    try: run = R.train_recipe(replace(recipe, out=str(tmp_path/'pairs')), say=said.append, progress=False)
+    finally: (lab/'skeleton.yaml').unlink()
+    assert run.cfg.pairs.flip and run.model.cfg.skeleton.name=='lab'
+    assert sum('nothing is mirrored' in s for s in said)==1
 
 def test_drawn_people(monkeypatch):
     "What the command has always drawn: every fifth frame, sixty to choose on."

@@ -7,10 +7,10 @@ __all__ = ['TASKS', 'KINDS', 'LEAST', 'ORIGIN', 'FOLLOWS', 'KEYS', 'SKELETONS', 
            'THEIRS', 'IGNORED', 'DataConfig', 'Recipe', 'settings', 'changed', 'check_recipe', 'as_published', 'short',
            'as_number', 'as_skeleton', 'fit', 'check_key', 'flatten', 'with_values', 'official_reader',
            'check_accepted', 'not_built', 'official_data', 'under', 'official_model', 'official_pairs', 'gpus',
-           'official_training', 'official_personalization', 'official_task', 'from_official', 'read_yaml', 'safe_load',
+           'official_training', 'official_personalization', 'official_task', 'from_official', 'read_yaml',
            'is_official', 'read_changes', 'read_recipe', 'yaml_lines', 'value_line', 'write_recipe', 'training_config',
-           'fraction', 'of_actions', 'filed_people', 'in_memory', 'training_clips', 'evaluation_clips', 'train_recipe',
-           'check_shape', 'save_official', 'load_weights']
+           'fraction', 'of_actions', 'filed_people', 'in_memory', 'training_clips', 'labelled_frames',
+           'evaluation_clips', 'train_recipe', 'check_shape', 'save_official', 'load_weights']
 
 # %% ../nbs/14b_recipes.ipynb #78523cd0
 import io
@@ -30,12 +30,12 @@ import yaml
 from fastcore.docments import docments
 from tqdm.auto import tqdm
 
-from .datasets import read_clips
+from .datasets import frames_apart, read_clips
 from .joint_model import JointModel, ModelConfig, atomic_path, baseline, load_model, published, shipped
 from .pairs import PairConfig
 from .personalization import TTPConfig
 from .pose_resnet import read_weights
-from .skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, TTPError
+from .skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, TTPError, safe_load
 from .synthetic import materialise, synthetic_clips
 from .training import Run, TrainConfig, check_free, new_model, train
 
@@ -43,7 +43,7 @@ from .training import Run, TrainConfig, check_free, new_model, train
 @dataclass(frozen=True)
 class DataConfig:
     "Which people."
-    kind:str = 'synthetic' # 'synthetic', 'penn', 'bbc', 'hm36' or 'coco'
+    kind:str = 'synthetic' # 'synthetic', 'penn', 'bbc', 'hm36', 'coco' or 'dlc'
     root:str = '' # folder of the data; synthetic: '' draws people, or a folder that `ttp synth` wrote
     people:int = 1600 # synthetic: how many to train on, where they are drawn
     actions:tuple = () # only clips of these; []: of all
@@ -98,7 +98,7 @@ def changed(
 
 
 TASKS = ('baseline', 'joint', 'online', 'offline')
-KINDS = ('synthetic', 'penn', 'bbc', 'hm36', 'coco')
+KINDS = ('synthetic', 'penn', 'bbc', 'hm36', 'coco', 'dlc')
 LEAST = {'data.people': 1, 'data.every': 1, 'data.first': 0, 'model.maps': 1, 'model.heads': 1,
          'training.steps': 1, 'training.batch': 1, 'training.repainted': 0,
          'training.lr': 0, 'training.every': 1, 'training.seed': 0,
@@ -444,17 +444,6 @@ def read_yaml(
     return res
 
 
-def safe_load(
-    text, # yaml
-): # numbers, text, lists, mappings
-    "What yaml says, by the safe loader; raises `TTPError`, with the line, where it says nothing."
-    try: return yaml.safe_load(text)
-    except Exception as e:   # besides YAMLError, values such as 2021-13-45 and deep nests raise others
-        line = getattr(getattr(e, 'problem_mark', None), 'line', None)
-        why = ' '.join(str(getattr(e, 'problem', None) or e or type(e).__name__).split())[:200]
-        raise TTPError(f"{'' if line is None else f'line {line + 1}: '}no yaml that can be used ({why}).") from e
-
-
 def is_official(
     entries:dict, # of a file
 )->bool: # whether it is in the authors' manner
@@ -630,9 +619,24 @@ def training_clips(
     all_clips, absent = filed_people(data, 'train', say)
     clips = short(fraction(all_clips, data, absent))
     if say and len(clips) < len(all_clips): say(f'{len(clips)} of {len(all_clips)} training videos are used, as asked')
+    if data.kind == 'dlc': return labelled_frames(clips, hold_out)
     if len(clips) < 2:
         raise TTPError(f'{data.root}: training needs at least two videos, one to validate on, got {len(clips)}.')
     return [c for i, c in enumerate(clips) if i % 10] if hold_out else clips, clips[::10]
+
+
+def labelled_frames(
+    clips:list, # of frames that are no film
+    hold_out:bool=True, # keep the validation frames out of training
+    limit:float=4e9, # bytes: more are not held in memory
+)->tuple: # training clips, validation clips
+    "Every tenth frame of each clip to validate on; raises `TTPError` where there are too few."
+    parts = [frames_apart(c, 10) for c in clips]
+    train, valid = [t for _, t in parts] if hold_out else clips, [v for v, _ in parts if v]
+    if not valid: raise TTPError('Training needs a folder with ten labelled frames or more, one to validate on: '
+                                 'label more.')
+    if sum(3 * c.size[0] * c.size[1] * len(c) for c in clips) > limit: return train, valid
+    return tuple([replace(c, frames=[*c.frames]) for c in some] for some in (train, valid))
 
 
 def evaluation_clips(
@@ -665,6 +669,9 @@ def train_recipe(
     check_shape(recipe)
     clips, valid = training_clips(recipe.data, say, progress, not recipe.published)
     recipe = changed(recipe, {'model.skeleton': clips[0].skel})
+    if recipe.training.pairs.flip and not clips[0].skel.pairs:
+        recipe = changed(recipe, {'training.pairs.flip': False})
+        if say: say('The joints have no right-left pairs: nothing is mirrored in training.')
     model = new_model(recipe.task, recipe.model, recipe.training.seed, recipe.imagenet)
     cfg, workers = training_config(recipe, clips), min(recipe.workers, os.cpu_count() or 1)
     card |= {'data': recipe.data.kind, 'training_people': len(clips), 'validation_people': len(valid),
