@@ -363,7 +363,7 @@ def pose_grid(
         t = len(clip) // 2
         x0, y0, x1, y1 = crop_window(clip.boxes[t], clip.size)
         for ax, s in ((top, 'before'), (bottom, 'offline')):
-            ax.imshow(draw_pose(clip.frames[t], f[s][0][t])[y0:y1, x0:x1]); ax.axis('off')
+            ax.imshow(draw_pose(clip.frames[t], f[s][0][t], skel=clip.skel)[y0:y1, x0:x1]); ax.axis('off')
     axes[0][0].set_title('before', loc='left'); axes[1][0].set_title('offline', loc='left')
 
 
@@ -465,7 +465,7 @@ def before_after_frames(
         halves = []
         for s in ('before', 'offline'):
             big = cv2.resize(clip.frames[t], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-            big = draw_pose(big, found[s][0][t] * zoom + (zoom - 1) / 2)
+            big = draw_pose(big, found[s][0][t] * zoom + (zoom - 1) / 2, skel=clip.skel)
             cv2.putText(big, s, (8, 22), cv2.FONT_HERSHEY_SIMPLEX, .6, (255, 255, 255), 2, cv2.LINE_AA)
             halves.append(big)
         yield np.hstack(halves)

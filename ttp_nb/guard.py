@@ -62,7 +62,8 @@ def quality(
 )->Quality:
     "Measures a network on a person's frames; nothing of the network changes."
     kp, side = seen_through(model, clip), (clip.boxes[:, 2:] - clip.boxes[:, :2]).max(1)                # (T,J,2), (T,)
-    apart = [np.linalg.norm(seen_through(model, clip, *v) - kp, axis=-1) / side[:, None] for v in VIEWS]
+    views = [v for v in VIEWS if model.cfg.skeleton.pairs or not v[2]]   # without pairs nobody knows left from right
+    apart = [np.linalg.norm(seen_through(model, clip, *v) - kp, axis=-1) / side[:, None] for v in views]
     n, seen = len(clip), as_seen(clip, model.cfg)
     pairs = make_pairs([(seen, i, (i + max(1, n // 2)) % n) for i in range(n)], no_shake(n), model.cfg.size)
     pairs = pairs.to(next(model.parameters()).device)

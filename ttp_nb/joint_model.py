@@ -192,7 +192,9 @@ def predict(
     batch:int=64, # frames at once
     mirror:bool=False, # average the heatmaps with those of the mirrored crops
 )->tuple: # (T,J,2) x,y in frame pixels; (T,J) confidence
-    "Joints of a clip's frames, in frame pixels."
+    "Joints of a clip's frames, in frame pixels; raises `TTPError` for mirroring without pairs of left and right."
+    if mirror and not model.cfg.skeleton.pairs:
+        raise TTPError(f"'{model.cfg.skeleton.name}' has no pairs of left and right: mirrored crops cannot be averaged.")
     frames, cfg, clip = list(range(len(clip)) if frames is None else frames), model.cfg, as_seen(clip, model.cfg)
     device, was = next(model.parameters()).device, model.training
     kp, conf = [np.zeros((0, len(cfg.skeleton), 2))], [np.zeros((0, len(cfg.skeleton)), np.float32)]

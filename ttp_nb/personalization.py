@@ -85,7 +85,8 @@ class Learner:
             self.seen = replace(self.seen, joints=np.full((T, J, 2), np.nan), vis=np.zeros((T, J), bool),
                                 skel=trained.cfg.skeleton)
         hm_size = tuple(s // trained.trunk.stride for s in trained.cfg.size) if cfg.agreement else None
-        self.sizes = trained.cfg.size, cfg.pairs, hm_size
+        pairs = cfg.pairs if trained.cfg.skeleton.pairs else replace(cfg.pairs, flip=False)   # which side is which?
+        self.sizes = trained.cfg.size, pairs, hm_size
 
 
 def begin(

@@ -1,0 +1,400 @@
+"Who the person is: hostile boxes and files, detectors that misbehave, following; real videos where they are at hand."
+import json, os, pickle, urllib.error
+from pathlib import Path
+import numpy as np, pytest, torch
+from hypothesis import given, settings, strategies as st
+from torchvision.models import detection
+from ttp_nb.clips import Clip, penn_clips, read_penn_label
+from ttp_nb.person import (Track, choose, detect_people, fill_gaps, find_person, follow, iou, parse_box,
+                           people_detector, person_boxes, read_boxes, track_boxes, whole_frame)
+from ttp_nb.skeletons import TTPError
+from ttp_nb.video import open_frames, write_mp4
+
+PENN = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
+needs_penn = pytest.mark.skipif(not (PENN/'labels').is_dir(), reason=f'needs Penn Action in {PENN} (set TTP_REAL)')
+WEIGHTS = detection.FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.DEFAULT
+FILE = Path(torch.hub.get_dir())/'checkpoints'/Path(WEIGHTS.url).name
+SIZE = 160,120
+
+
+def numbered(n, size=SIZE):
+    "Frames that carry their number."
+    a = np.zeros((n,size[1],size[0],3), np.uint8)
+    a[:,0,0,0],a[:,0,0,1] = np.divmod(np.arange(n), 256)
+    return a
+
+
+def number(frame): return int(frame[0,0,0])*256+int(frame[0,0,1])
+
+
+def box(x, y=60, w=20, h=60, score=.9): return [x-w/2, y-h/2, x+w/2, y+h/2, score]
+
+
+# --- boxes by hand
+
+@pytest.mark.parametrize('text', ['1,2,30,40', ' 1 2 30 40 ', '(1, 2, 30, 40)', '[1;2;30;40]', '1.0,2e0,30,+40',
+                                  '1\t2\t30\t40'])
+def test_ways_to_type_a_box(text): assert parse_box(text, SIZE).tolist()==[1,2,30,40]
+
+
+@pytest.mark.parametrize('text,says', [
+    ('', 'not numbers'), ('1', '1 numbers'), ('1,2,3,4,5', '5 numbers'), ('1,,3,4', '3 numbers'),
+    ('inf,0,inf,9', 'finite'),
+    ('30,2,1,40', 'x0 < x1'), ('1,2,1,40', 'x0 < x1'), ('160,0,200,9', 'outside'), ('-9,-9,-1,50', 'outside'),
+    ('0,0,1,1', 'two pixels'), ('1,2,3,x', 'not numbers'), ('1,2,3,0x9', 'not numbers')])
+def test_what_is_no_box(text, says):
+    with pytest.raises(TTPError, match=f'{says}.*160x120'): parse_box(text, SIZE)
+
+
+def test_a_box_may_reach_beyond_and_is_not_clipped():
+    assert parse_box('-50,-20,30,300', SIZE).tolist()==[-50,-20,30,300]
+    assert whole_frame(SIZE, 2).tolist()==[[0,0,159,119]]*2
+    Clip('a', numbered(2), whole_frame(SIZE, 2))
+
+
+@given(st.text(max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_a_box_or_an_error(text):
+    try: b = parse_box(text, SIZE)
+    except TTPError: return
+    assert b.shape==(4,) and np.isfinite(b).all() and (b[2:]>b[:2]).all()
+
+
+# --- files
+
+def rows(tmp_path, text, n=4, name='b.csv', mode='utf-8'):
+    (tmp_path/name).write_bytes(text if isinstance(text, bytes) else text.encode(mode))
+    return read_boxes(tmp_path/name, n, SIZE)
+
+
+@pytest.mark.parametrize('text', [
+    'frame,x0,y0,x1,y1\n0,1,2,30,40\n3,1,2,30,40\n', 'X0, Y0, x1, y1, Frame\n1,2,30,40,3\n1,2,30,40,0\n',
+    '1,2,30,40\n,,,\n\n1,2,30,40\n,,,\n', 'frame;x0;y0;x1;y1\r\n0;1;2;30;40\r\n',
+    '\ufeffframe,x0,y0,x1,y1\n1.0,1,2,30,40',
+    '1\t2\t30\t40\n', 'who,frame,x0,y0,x1,y1\n"a, b",2,1,2,30,40\n'])
+def test_layouts_of_csv(tmp_path, text):
+    b,notes = rows(tmp_path, text)
+    assert b.tolist()==[[1,2,30,40]]*4 and notes
+
+
+def test_json_and_gaps(tmp_path):
+    b,notes = rows(tmp_path, '[null, [0,0,10,20], null, [20,0,30,20], []]', 5, 'b.json')
+    assert b[2].tolist()==[10,0,20,20] and b[0].tolist()==b[1].tolist() and b[4].tolist()==b[3].tolist()
+    assert '1 of 5 frames (2), interpolated' in notes[0] and '2 of 5 frames (0, 4)' in notes[1]
+
+
+@pytest.mark.parametrize('text,says', [
+    ('', 'empty'), ('\n\n', 'empty'), (',,,\n', 'no box in it'), ('frame,x0,y0,x1,y1\n', 'no box in it'),
+    ('x0,y0,x1,y1\n1,2,30,40\n', "no column 'frame'"), ('a,b,c,d\n', 'row 1: these are not numbers'),
+    ('1,2,30,40\n1,2\n', 'row 2: 2 columns'), ('0,1,2,30,40\n', 'row 1: 5 columns'),
+    ('frame,x0,y0,x1,y1\n4,1,2,30,40\n', 'row 2: there is no frame 4.*0 to 3'),
+    ('frame,x0,y0,x1,y1\n-1,1,2,30,40\n', 'no frame -1'), ('frame,x0,y0,x1,y1\n0.5,1,2,30,40\n', 'no frame 0.5'),
+    ('frame,x0,y0,x1,y1\n,1,2,30,40\n', 'there is no frame'), ('frame,x0,y0,x1,y1\ninf,1,2,30,40\n', 'no frame inf'),
+    ('frame,x0,y0,x1,y1\n1,1,2,30,40\n1,1,2,30,40\n', 'row 3: frame 1 has had its box in row 2'),
+    ('1,2,30,40\n'*5, 'row 5: there is no frame 4'), ('1,2,30,40\n1,,30,40\n', 'row 2: these are not'),
+    ('1,2,30,40\n9,9,1,1\n', 'row 2: x0 < x1'), (b'\xff\xfe\x00', 'cannot be read'), ('1,2,nan,40\n', 'finite')])
+def test_what_is_wrong_in_a_csv(tmp_path, text, says):
+    with pytest.raises(TTPError, match=f'b.csv.*{says}'): rows(tmp_path, text)
+
+
+@pytest.mark.parametrize('text,says', [
+    ('', 'no json'), ('{"0": [1,2,3,4]}', 'a list of boxes'), ('[[1,2,30]]', 'entry 0: 3 numbers'),
+    ('[null, "1,2,30,40"]', 'entry 1'), ('[[1,2,30,null]]', 'entry 0: these are not'),
+    ('[null]', 'no box in it'), ('[]', 'no box'), ('[[1,2,30,NaN]]', 'finite'), ('['*100000, 'no json'),
+    ('[[1,2,[3],4]]', 'not numbers'), (json.dumps([[1,2,30,40]]*5), 'no frame 4')])
+def test_what_is_wrong_in_a_json(tmp_path, text, says):
+    with pytest.raises(TTPError, match=f'b.json.*{says}'): rows(tmp_path, text, name='b.json')
+
+
+def test_no_such_file(tmp_path):
+    for p in (tmp_path/'x.csv', tmp_path):
+        with pytest.raises(TTPError, match='cannot be read'): read_boxes(p, 4, SIZE)
+
+
+@given(st.binary(max_size=80), st.sampled_from(['b.csv', 'b.json']))
+@settings(max_examples=300, deadline=None)
+def test_any_file_is_boxes_or_an_error(tmp_path_factory, data, name):
+    try: b,_ = rows(tmp_path_factory.getbasetemp(), data, name=name)
+    except TTPError as e: assert name in str(e); return
+    assert b.shape==(4,4) and np.isfinite(b).all()
+
+
+def test_nothing_to_fill():
+    with pytest.raises(TTPError, match='not one box'): fill_gaps(np.full((3,4), np.nan))
+
+
+# --- the detector
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    "torch's folder of weights, empty, and no way out."
+    def no_net(*a, **kw): raise urllib.error.URLError('no network')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr('torch.hub.download_url_to_file', no_net)
+    (tmp_path/'hub'/'checkpoints').mkdir(parents=True)
+    return tmp_path/'hub'/'checkpoints'/Path(WEIGHTS.url).name
+
+
+def test_without_weights_both_ways_out_are_told(hub):
+    for f in (people_detector, lambda: person_boxes(numbered(3))):
+        with pytest.raises(TTPError, match='74 MB.*no network.*Connect once.*--box x0,y0,x1,y1.*--box frame') as e: f()
+        assert WEIGHTS.url in str(e.value) and str(hub.parent) in str(e.value)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_damaged_weights(hub):
+    for data in (b'', b'half a file', pickle.dumps({'a': 1})):
+        hub.write_bytes(data)
+        with pytest.raises(TTPError, match='is damaged.*Remove it'): people_detector()
+    torch.save({'a': torch.zeros(1)}, hub)
+    with pytest.raises(TTPError, match='is damaged'): people_detector()
+
+
+def test_nothing_in_the_file_is_executed(hub, tmp_path):
+    class Evil:
+        def __reduce__(self): return Path.touch, (tmp_path/'pwned',)
+    torch.save({'a': Evil()}, hub)
+    with pytest.raises(TTPError): people_detector()
+    assert not (tmp_path/'pwned').exists()
+
+
+def test_the_whole_detector_with_random_weights(hub):
+    "In the layout of the published file, which has no counters of batches; torchvision's own way gives the same."
+    torch.manual_seed(0)
+    state = detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None).state_dict()
+    state['roi_heads.box_predictor.cls_score.bias'][1] = 9                          # everything is a person
+    for k in state:
+        if k.endswith('running_var'): state[k].uniform_(.5, 2)
+    torch.save({k:v for k,v in state.items() if not k.endswith('num_batches_tracked')}, hub)
+    detect = people_detector()
+    frame = np.random.default_rng(0).integers(0, 255, (90,140,3), dtype=np.uint8)
+    found = detect(frame)
+    assert found.dtype==np.float64 and found.shape[1]==5 and 0<len(found)<=100 and np.isfinite(found).all()
+    assert (found[:,:2]>=0).all() and (found[:,2]<=139).all() and (found[:,3]<=89).all()
+    assert (np.diff(found[:,4])<=0).all() and (detect(frame)==found).all() and torch.is_grad_enabled()
+    theirs = detection.fasterrcnn_mobilenet_v3_large_320_fpn(weights=WEIGHTS).eval()
+    assert np.allclose(detect_people(frame, theirs), found, atol=1e-3)
+
+
+@pytest.mark.parametrize('gives', [[[1,2,3]], np.zeros((2,4)), 'nobody', [[1,2,3,4,np.nan]], np.zeros(5), None, 7,
+                                   [[1,2,3,4,5],[1]]])
+def test_a_detector_that_gives_something_else(gives):
+    with pytest.raises(TTPError, match='frame 0: the detector gave'): find_person(numbered(3), lambda f: gives)
+
+
+def test_a_detector_may_give_nothing_a_list_a_tensor_and_empty_boxes():
+    gives = [[], np.zeros((0,5)), [box(50)], torch.tensor([box(50)]), [[9,9,9,9,1], [9,9,3,20,1], box(50)]]
+    b,_ = find_person(numbered(5), lambda f: gives[number(f)], every=1)
+    assert np.allclose(b, box(50)[:4])
+
+
+def test_what_a_detector_raises_is_not_hidden():
+    with pytest.raises(ZeroDivisionError): find_person(numbered(3), lambda f: 1/0)
+
+
+# --- following
+
+def walkers(n, *paths, every=1, drop=()):
+    "Detections of people at x = a+b t; `drop` holds (t, person)."
+    return [(t, np.array([box(a+b*t, *wh) for k,(a,b,*wh) in enumerate(paths) if (t,k) not in drop]).reshape(-1,5))
+            for t in range(0, n, every)]
+
+
+def test_the_order_of_detections_does_not_matter():
+    d = walkers(40, (10,2), (90,-2), (50,.5,80))
+    a,b = follow(d),follow([(t, o[::-1]) for t,o in d])
+    assert len(a)==len(b)==3
+    for x,y in zip(a, b): assert (x.boxes==y.boxes).all() and (x.t==y.t).all()
+
+
+@pytest.mark.parametrize('every', [1, 3, 5])
+def test_two_who_cross_are_told_apart(every):
+    a,b = follow(walkers(60, (10,2.), (130,-2.), every=every))
+    for k,(x,v) in ((a,(10,2)), (b,(130,-2))): assert np.allclose((k.boxes[:,0]+k.boxes[:,2])/2, x+v*k.t)
+
+
+def test_they_cross_unseen():
+    drop = {(t,1) for t in range(25, 36)}
+    tracks = follow(walkers(60, (10,2.), (130,-2.), drop=drop))
+    assert len(tracks)==2 and len(tracks[1])==49
+    assert np.allclose((tracks[1].boxes[:,0]+tracks[1].boxes[:,2])/2, 130-2*tracks[1].t)
+
+
+def test_gaps_and_patience():
+    seen = [0,1,2,30,31,95,96]
+    looks = [(t, [box(50)] if t in seen else []) for t in range(100)]
+    gap = lambda p: [k.t.tolist() for k in follow(looks, patience=p)]
+    assert gap(10)==[[0,1,2],[30,31],[95,96]] and gap(60)==[[0,1,2,30,31],[95,96]] and gap(64)==[seen]
+
+
+def test_scores():
+    low = [(t, [box(50, score=.3 if t else .9)]) for t in range(20)]
+    assert [len(k) for k in follow(low)]==[20]                                      # continued
+    assert not follow(low[1:]) and [len(k) for k in follow(low, keep=.5)]==[1]      # never begun; lost
+    assert follow([])==[] and follow([(0, [])])==[]
+
+
+def test_a_jump_is_somebody_else():
+    tracks = follow([(t, [box(20 if t<10 else 120)]) for t in range(20)])
+    assert [k.t.tolist() for k in tracks]==[list(range(10)), list(range(10,20))]
+
+
+def test_detections_are_consumed_one_by_one():
+    held = []
+    def source():
+        for t in range(50):
+            d = np.array([box(50)])
+            held.append(t)
+            yield t,d
+    follow(source())
+    assert held==list(range(50))
+
+
+@given(st.lists(st.lists(st.tuples(*[st.floats(-300, 300)]*4, st.floats(0, 1)), max_size=4), min_size=1, max_size=12))
+@settings(max_examples=150, deadline=None)
+def test_every_detection_is_in_one_track_at_most(frames):
+    tracks = follow(enumerate(frames), keep=0., start=0.)
+    good = [(t,*d) for t,f in enumerate(frames) for d in f if d[2]>d[0] and d[3]>d[1]]
+    kept = [(int(t),*b,s) for k in tracks for t,b,s in zip(k.t, k.boxes.tolist(), k.scores.tolist())]
+    assert sorted(kept)==sorted((t,*map(float, d)) for t,*d in good)
+    for k in tracks: assert (np.diff(k.t)>0).all()
+
+
+# --- choosing, and boxes of all frames
+
+def still(x, n=10, t0=0, **kw):
+    b = np.tile(np.array(box(x, **kw))[:4], (n,1))
+    return Track(np.arange(t0, t0+n), b, np.ones(n))
+
+
+def test_longest_and_largest():
+    small,large,late,out = still(30, h=30),still(80),still(120, 9),still(-300, 100)
+    assert choose([small,large], SIZE)==(large,[small]) and choose([late,large], SIZE)[0] is large
+    assert choose([out,small], SIZE)[0] is small                      # what cannot be seen does not count
+    a,b = still(30),still(100)
+    assert choose([a,b], SIZE)[0] is a and choose([b,a], SIZE)[0] is a      # from the left
+    c = still(10, t0=5)
+    assert choose([c,b], SIZE)[0] is b                                # the earlier one
+    with pytest.raises(TTPError, match='nobody to choose'): choose([], SIZE)
+
+
+def test_choosing_by_a_point():
+    a,b = still(60, h=80),still(70, h=40)
+    for at,who in ((None, a), ((70,60,3), b), ((61,60,3), a)): assert choose([a,b], SIZE, at)[0] is who
+    for at in ((200,60,3), (60,60,10), (60,60,-1)):
+        with pytest.raises(TTPError, match='nobody was seen'): choose([a,b], SIZE, at)
+
+
+def test_boxes_of_all_frames():
+    k = Track(np.array([2,4]), np.array([[0,0,10,20],[4,0,14,20.]]), np.ones(2))
+    b = track_boxes(k, 8, 0)
+    assert b[:,0].tolist()==[0,0,0,2,4,4,4,4]
+    s = track_boxes(k, 8, 2.)
+    assert s.shape==(8,4) and (np.diff(s[:,0])>0).all() and np.allclose(s[:,2]-s[:,0], 10)
+    assert np.allclose(track_boxes(still(50, 1, 3), 9), box(50)[:4])
+
+
+def test_iou_of_nothing():
+    assert iou(np.zeros((0,4)), np.zeros((0,4))).shape==(0,0)
+    assert iou([[0,0,0,0]], [[0,0,0,0]])[0,0]==0
+
+
+# --- the whole way
+
+class Watched:
+    "Frames that note which of them were asked for."
+    source,fps = 'walk.mp4',30.
+    def __init__(self, n): self.n,self.asked = n,[]
+    def __len__(self): return self.n
+    def __getitem__(self, i): self.asked.append(i); return numbered(self.n)[i]
+
+
+def test_frames_are_visited_in_order_every_so_many_and_the_last():
+    w = Watched(23)
+    b,notes = find_person(w, lambda f: [box(20+3*number(f))])
+    assert w.asked[1:]==[0,5,10,15,20,22] and b.shape==(23,4) and 'one person, in 6 of 6 frames' in notes[0]
+    assert np.allclose(b[8:15].mean(0), box(20+33)[:4], atol=.5)
+    w = Watched(23); find_person(w, lambda f: [box(50)], every=10)
+    assert w.asked[1:]==[0,10,20,22]
+    for every in (-1,-5):
+        with pytest.raises(TTPError, match='every'): find_person(w, lambda f: [box(50)], every=every)
+
+
+def test_one_frame():
+    b,_ = find_person(numbered(1), lambda f: [box(50)])
+    assert np.allclose(b, [box(50)[:4]])
+
+
+def test_nobody():
+    with pytest.raises(TTPError, match='walk.mp4: nobody in 2 frames looked at, of 5.*160x120.*--box'):
+        find_person(Watched(5), lambda f: [])
+
+
+def test_rarely_seen_and_others_are_noted():
+    see = lambda f: ([box(40)] if number(f) in (0,9) else [])+([box(110, h=30)] if number(f)==3 else [])
+    b,notes = find_person(numbered(30), see, every=1)
+    assert '2 people' in notes[0] and '--box at:110,60,3 (seen 1 times)' in notes[1]
+    assert 'up to 8 frames' in notes[2] and 'less than half' in notes[3]
+    other,_ = person_boxes(numbered(30), 'at:110,60,3', see, every=1)
+    assert np.allclose(other, box(110, h=30)[:4])
+
+
+def test_a_video_file(tmp_path):
+    film = np.full((40,120,160,3), 90, np.uint8)
+    for t in range(40): film[t,30:90,20+2*t:44+2*t] = 250
+    frames = open_frames(write_mp4(tmp_path/'a.mp4', film, 25))
+    def bright(f):
+        y,x = np.nonzero(f[...,0]>180)
+        return [[x.min(), y.min(), x.max(), y.max(), .9]]
+    b,_ = person_boxes(frames, detector=bright)
+    want = np.array([[20+2*t, 30, 43+2*t, 89] for t in range(40)])
+    assert np.diag(iou(b, want)).min()>.85
+    Clip('a', frames, b)
+
+
+def test_one_entry(tmp_path, monkeypatch):
+    f = numbered(4)
+    assert person_boxes(f, ' FRAME ')[0].tolist()==[[0,0,159,119]]*4
+    assert person_boxes(f, '-5,2,30,40')[0].tolist()==[[-5,2,30,40]]*4
+    monkeypatch.chdir(tmp_path)
+    Path('boxes').write_text('1,2,30,40\n'*4); Path('B.CSV').write_text('1,2,30,40\n'*4)
+    for name in ('boxes', 'B.CSV', Path('boxes')): assert person_boxes(f, name)[0].tolist()==[[1,2,30,40]]*4
+    for text,says in (('me', 'neither four'), ('x'*5000, 'neither four'), ('1,2,3', '3 numbers'),
+                      ('no.csv', 'cannot be read'), ('at:1,2', 'at:x,y,frame'), ('at:', 'at:x,y,frame'),
+                      ('at:1,2,nan', 'at:x,y,frame'), ('frames', 'neither'), ('12', '1 numbers'), ('\0', 'neither')):
+        with pytest.raises(TTPError, match=says): person_boxes(f, text, lambda f: [box(50)])
+    with pytest.raises(TTPError, match='no frames'): person_boxes(f[:0], 'frame')
+
+
+# --- real videos
+
+def poorly(m, i):
+    "A detector of the labelled boxes: they tremble by 4 %, a fifth is missing, and somebody else walks by."
+    b,(W,_),g = m['boxes'],m['size'],np.random.default_rng(i)
+    seen = b+g.normal(0, .04, b.shape)*np.tile(b[:,2:]-b[:,:2], 2)
+    h,foot = .7*np.median(b[:,3]-b[:,1]),b[:,3].mean()
+    def see(f):
+        t = number(f)
+        x = (1.2*t/len(b)-.1)*W
+        return [[*seen[t], .9]]*(g.random()>.2)+[[x-.2*h, foot-h, x+.2*h, foot, .8]]
+    return see
+
+
+@needs_penn
+def test_real_motion_seen_by_a_poor_detector():
+    labels = [read_penn_label(p) for p in sorted((PENN/'labels').glob('*.mat'))[::60]]
+    res = []
+    for i,m in enumerate(labels):
+        boxes,_ = find_person(numbered(len(m['boxes']), m['size']), poorly(m, i))
+        res.append(np.diag(iou(boxes, m['boxes'])).mean())
+    assert np.mean(res)>.8 and np.mean(np.array(res)<.4)<.1, np.round(res, 2)
+
+
+@needs_penn
+@pytest.mark.skipif(not FILE.is_file(), reason=f"needs the detector's weights, {FILE} (fetched at its first use)")
+def test_real_people_by_the_real_detector():
+    clips,_ = penn_clips(PENN, 'all')
+    detect = people_detector()
+    for c in clips:
+        boxes,notes = find_person(c.frames, detect)
+        assert np.diag(iou(boxes, c.boxes)).mean()>.4 or 'people' in notes[0], (c.name, notes)
