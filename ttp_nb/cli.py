@@ -207,7 +207,8 @@ def personalize(
                  command=args.command_line.replace(' --resume', ''))
     why = result.about['guard']['why']
     if why: say(f'Nothing was adapted: {why}.')
-    say(f'{len(result)} frames. Look at {out}/report.html and {out}/overlay.mp4; the joints are in {out}/keypoints.json.')
+    say(f'{len(result)} frames. Look at {out}/report.html and {out}/overlay.mp4.\n'
+        f'The joints are in {out}/keypoints.json.')
     return 4 if why else 0
 
 # %% ../nbs/20_cli.ipynb #be016f1e
@@ -231,7 +232,8 @@ def add_command(
 
 # %% ../nbs/20_cli.ipynb #973f45d5
 CFG = (None, "a recipe (.yaml): one of experiments/, or a file of the authors' code")
-DATA = (None, 'which data (default: the recipe\'s, else synthetic)', ('synthetic', 'penn', 'bbc', 'hm36', 'coco', 'dlc'))
+DATA = (None, 'which data (default: the recipe\'s, else synthetic)',
+        ('synthetic', 'penn', 'bbc', 'hm36', 'coco', 'dlc'))
 ROOT = (None, "the data's folder (data/README.md has the layouts); without it synthetic people are drawn")
 DEVICE = ('cpu', 'cpu, cuda or mps')
 WORKERS = (os.cpu_count() or 1, 'clips personalised at the same time, one a core')
@@ -289,7 +291,7 @@ def make_parser()->argparse.ArgumentParser: # of the whole command
     for p in (v, own): p.add_argument('file', metavar='FILE', help='a video, or a folder of images')
     for name, text in SWITCHES.items(): own.add_argument(f'--{name}', action='store_true', help=text)
     own.epilog += '\n\n' + CODES
-    own.add_argument('what', nargs='*', metavar='KEY VALUE', help='settings of personalization: personalization.lr 1e-3')
+    own.add_argument('what', nargs='*', metavar='KEY VALUE', help='settings: personalization.lr 1e-3')
     for p, what in ((t, 'baseline or joint, then KEY VALUE pairs'), (e, 'KEY VALUE pairs'), (r, 'KEY VALUE pairs')):
         p.add_argument('what', nargs='*', metavar='WHAT', help=f'{what} that change the recipe: training.lr 1e-3')
         p.set_defaults(wrong=p.error)

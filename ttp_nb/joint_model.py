@@ -194,7 +194,7 @@ def predict(
 )->tuple: # (T,J,2) x,y in frame pixels; (T,J) confidence
     "Joints of a clip's frames, in frame pixels; raises `TTPError` for mirroring without pairs of left and right."
     if mirror and not model.cfg.skeleton.pairs:
-        raise TTPError(f"'{model.cfg.skeleton.name}' has no pairs of left and right: mirrored crops cannot be averaged.")
+        raise TTPError(f"'{model.cfg.skeleton.name}' has no pairs of left and right to mirror.")
     frames, cfg, clip = list(range(len(clip)) if frames is None else frames), model.cfg, as_seen(clip, model.cfg)
     device, was = next(model.parameters()).device, model.training
     kp, conf = [np.zeros((0, len(cfg.skeleton), 2))], [np.zeros((0, len(cfg.skeleton)), np.float32)]

@@ -6,16 +6,13 @@
 __all__ = ['SURE', 'window', 'side_by_side', 'nominal_fps', 'write_overlay', 'joint_shift', 'most_changed', 'measures', 'verdict',
            'write_report']
 
-# %% ../nbs/17c_report.ipynb #66dacf1d
+# %% ../nbs/17c_report.ipynb #1affadd0
 import base64, html, io, json, re
 from urllib.parse import quote
 import cv2
 import numpy as np
 import torch
 from PIL import Image
-from matplotlib import style
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 import ttp_nb
 from .exports import Result
 from .joint_model import atomic_path
@@ -23,7 +20,7 @@ from .motion import bone_variation, jitter
 from .skeletons import TTPError, draw_pose
 from .video import write_mp4
 
-# %% ../nbs/17c_report.ipynb #11407a60
+# %% ../nbs/17c_report.ipynb #b49cc4ed
 def window(
     boxes, # (T,4) or (4,) x0,y0,x1,y1: first and last pixel; NaN where unknown
     size:tuple, # (W,H) of the frame
@@ -38,7 +35,7 @@ def window(
     x1,y1 = np.ceil((b[:,2:].max(0)+1+room).clip(0, size)).astype(int).tolist()
     return (x0,y0,x1,y1) if min(x1-x0, y1-y0)>1 else (0,0,*size)
 
-# %% ../nbs/17c_report.ipynb #d02b9f6d
+# %% ../nbs/17c_report.ipynb #8e43b286
 SURE = .3 # joints of less confidence are drawn faintly
 
 def _draw(img, kp, conf, skel):
@@ -55,7 +52,7 @@ def _strip(w, label, note):
     if need+10<w: cv2.putText(strip, note, (w-cv2.getTextSize(note, font[0], .5, 1)[0][0]-6, 17), *font)
     return strip
 
-# %% ../nbs/17c_report.ipynb #e741041f
+# %% ../nbs/17c_report.ipynb #c73d5c91
 def _cut(img, part, to):
     "A part of a frame at size `to` (w,h)."
     x0,y0,x1,y1 = part
@@ -78,7 +75,7 @@ def _fit(part, most):
     s = min(most[0]/w, most[1]/h, 4)
     return max(2, 2*int(w*s/2)),max(2, 2*int(h*s/2))
 
-# %% ../nbs/17c_report.ipynb #e30d384d
+# %% ../nbs/17c_report.ipynb #6bcfc085
 def _poses(r, i):
     "(label, joints, confidences) of what there is to show of frame `i`."
     if r.before_kp is None: return [('joints', r.kp[i], r.conf[i])]
@@ -107,7 +104,7 @@ def side_by_side(
         sides += [np.full((to[1]+24,4,3), 30, np.uint8), np.vstack([strip, panel])]
     return np.hstack(sides[1:])
 
-# %% ../nbs/17c_report.ipynb #ad905cc0
+# %% ../nbs/17c_report.ipynb #8cf52ea3
 def nominal_fps(
     times, # (T,) seconds
 )->float: # frames a second; 25 where the times do not tell
@@ -132,7 +129,7 @@ def write_overlay(
         if i+1<n: raise TTPError(f'{path}: {i+1} frames for a result of {n}. Give those of result.index.')
     return write_mp4(path, drawn(), fps or nominal_fps(result.times))
 
-# %% ../nbs/17c_report.ipynb #1be5568c
+# %% ../nbs/17c_report.ipynb #e588e03a
 def _sides(r): return (r.boxes[:,2:]-r.boxes[:,:2]+1).max(1)            # (T,) NaN where unknown
 
 def joint_shift(
@@ -159,7 +156,7 @@ def most_changed(
         if len(chosen)<n and mean[i] and all(abs(i-j)>=T/(2*n) for j in chosen): chosen.append(i)
     return sorted(chosen)
 
-# %% ../nbs/17c_report.ipynb #524f23e1
+# %% ../nbs/17c_report.ipynb #3273b160
 def _clock(r):
     "The result's times, if they can be used as such; else None: frames are taken as evenly spaced."
     return r.times if (np.diff(r.times)>0).all() and np.isfinite(r.times).all() else None
@@ -178,11 +175,14 @@ def measures(
         'sure': [float(np.mean(np.nan_to_num(c)>=SURE)) for _,c in known]}
     return {k:(np.nan,)*(2-len(v))+tuple(v) for k,v in found.items()}
 
-# %% ../nbs/17c_report.ipynb #432ba12c
+# %% ../nbs/17c_report.ipynb #1dcd3c6e
 _BEFORE,_AFTER,_SHADE = '#9a9a9a','#2a78b5','#eedfd6'
 
 def _png(draw, high=2.6):
     "The png of a figure on which `draw(fig)` has drawn."
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
     with style.context('default'), io.BytesIO() as out:
         fig = Figure((4.6,high), dpi=150, layout='constrained')
         draw(fig)
@@ -205,7 +205,7 @@ def _loss_figure(losses):
         ax.set_xlabel('step'); ax.set_ylabel('loss')
     return _png(draw)
 
-# %% ../nbs/17c_report.ipynb #e5433b97
+# %% ../nbs/17c_report.ipynb #b53c6076
 _LOOKS = {'loss': ('repainting', _AFTER, 'o'), 'disagreement': ('views', '#d9663d', 's'),
           'bones': ('limbs', '#3a8f4d', '^')}
 
@@ -226,7 +226,7 @@ def _looks_figure(looks, events, unit):
         fig.legend(loc='outside upper center', ncols=3, frameon=False)
     return _png(draw)
 
-# %% ../nbs/17c_report.ipynb #dcaa0333
+# %% ../nbs/17c_report.ipynb #2dcb8a91
 def _track_figure(r, j):
     "Where joint `j` is over time, before and after."
     clock,dot = _clock(r),'.' if len(r)<=100 else ''
@@ -248,7 +248,7 @@ def _few_joints(r, n=4):
     rank = moved if np.nan_to_num(moved).any() else np.where(seen.any(0), span, 0).sum(1)
     return np.argsort(-np.nan_to_num(rank), kind='stable')[:n].tolist()
 
-# %% ../nbs/17c_report.ipynb #2803c83d
+# %% ../nbs/17c_report.ipynb #faa6f2e1
 def _show(x, digits=None):
     "A number for people: with so many decimals, else in percent; a dash where there is none."
     if x is None or not np.isfinite(x): return '–'
@@ -267,7 +267,7 @@ def verdict(
     else: said += '; no frames were kept apart, so nothing but broken numbers was watched for'
     return said + (f"; it stopped because {story['stopped'].rstrip('.')}." if story.get('stopped') else '.')
 
-# %% ../nbs/17c_report.ipynb #8287eaf3
+# %% ../nbs/17c_report.ipynb #dc5c3e7a
 def _doubt(r):
     "What to keep in mind about the verdict."
     said = 'The guard works without labels: it sees some kinds of harm, not whether joints are right.'
@@ -276,7 +276,7 @@ def _doubt(r):
                          'video. Look at the frames before you rely on any joint.')
     return said
 
-# %% ../nbs/17c_report.ipynb #a23117d9
+# %% ../nbs/17c_report.ipynb #44bd4e40
 def _esc(x): return html.escape(str(x))
 
 def _table(rows, head=()):
@@ -300,7 +300,7 @@ def _section(title, *parts):
     "A heading and what belongs to it; nothing where nothing does."
     return f'<section><h2>{_esc(title)}</h2>{"".join(parts)}</section>\n' if any(parts) else ''
 
-# %% ../nbs/17c_report.ipynb #0e390dc8
+# %% ../nbs/17c_report.ipynb #789dcb98
 def _jpeg(img):
     "(H,W,3) RGB as jpeg."
     return cv2.imencode('.jpg', img[...,::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
@@ -327,7 +327,7 @@ def _frames_section(r, frames):
     return _section('Joints' if r.before_kp is None else 'What changed',
                     _text(f'{said} Faint joints have a confidence below {SURE}.'), _row(shown))
 
-# %% ../nbs/17c_report.ipynb #4534e4ee
+# %% ../nbs/17c_report.ipynb #584ecc04
 _MEASURES = {'jitter': ('Jitter', None), 'bones': ('Change of limb lengths', None),
              'confidence': ('Mean confidence', 2), 'sure': (f'Joints with a confidence of {SURE} or more', None)}
 _CAVEAT = ('None of this knows where the joints really are. Jitter is acceleration, in longer sides of the box per '
@@ -346,7 +346,7 @@ def _numbers_section(r, story, raw):
     elif smoothing: said += 'The table is about the joints before that. '
     return _section('Numbers', _table(rows, ('', 'before', 'after')), _text(said+_CAVEAT))
 
-# %% ../nbs/17c_report.ipynb #94aa07d0
+# %% ../nbs/17c_report.ipynb #c277b497
 _MEANT = {'loss': 'loss of repainting', 'disagreement': 'disagreement between views (sides of the box)',
           'bones': 'change of limb lengths (share)'}
 
@@ -369,7 +369,7 @@ def _adapting_section(story):
                     *(_text(f'Rolled back, {unit}s {a} to {b}: {why}.') for a,b,why in events),
                     _last_look(looks[-1]) if looks else '')
 
-# %% ../nbs/17c_report.ipynb #4332b20d
+# %% ../nbs/17c_report.ipynb #af32a022
 def _joints_section(r):
     "A few joints over time, and all of them in numbers."
     names,nothing = [n.replace('_', ' ') for n in r.skeleton.joints],np.full(len(r.skeleton), np.nan)
@@ -379,7 +379,7 @@ def _joints_section(r):
             for n,d,a,b in zip(names, _mean(joint_shift(r), 0), before, _mean(r.conf, 0))]
     return _section('Each joint', _row(shown, True), _table(rows, ('', 'moved', 'confidence before', 'after')))
 
-# %% ../nbs/17c_report.ipynb #7283d1b7
+# %% ../nbs/17c_report.ipynb #327afb81
 def _flat(d, name=''):
     "Nested settings as (dotted name, text)."
     if not isinstance(d, dict): return [(name, d if isinstance(d, str) else json.dumps(d, ensure_ascii=False))]
@@ -406,7 +406,7 @@ def _again_section(story):
         f"<pre>{_esc(story['command'])}</pre>" if story.get('command') else '', _table(rows),
         f'<h3>Settings</h3><ul class="settings">{listed}</ul>' if listed else '')
 
-# %% ../nbs/17c_report.ipynb #28c30a0c
+# %% ../nbs/17c_report.ipynb #56146980
 _CSS = """
 body{max-width:60rem;margin:0 auto;padding:1rem;font:16px/1.5 system-ui,sans-serif;color:#222;background:#fff}
 h1{font-size:1.5rem;margin:.5rem 0} h2{font-size:1.2rem;margin:2rem 0 .5rem} h3{font-size:1rem;margin:1rem 0 .3rem}
@@ -434,7 +434,7 @@ def _page(title, body):
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f'<title>{_esc(title)}</title>\n<style>{_CSS}</style></head>\n<body>\n{body}</body></html>\n')
 
-# %% ../nbs/17c_report.ipynb #fe1f7606
+# %% ../nbs/17c_report.ipynb #661fa95e
 def write_report(
     result:Result, # of one video
     story:dict, # what happened, in plain values; every entry may be missing

@@ -1,0 +1,317 @@
+"The overlay and the page: odd shapes, hostile names, empty stories, faults; the same input gives the same bytes."
+import json, os, re, subprocess, sys, weakref
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+import matplotlib
+import numpy as np, pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from ttp_nb import report
+from ttp_nb.exports import Result
+from ttp_nb.report import (SURE, joint_shift, measures, most_changed, nominal_fps, side_by_side, verdict, window,
+                           write_overlay, write_report)
+from ttp_nb.skeletons import COCO17, PENN13, Skeleton, TTPError
+from ttp_nb.video import open_frames
+
+REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'pose2sim'/'pose2sim_cam01.mp4'
+rng = np.random.default_rng
+
+
+def made(T=12, size=(64,48), skel=PENN13, seed=0, **new):
+    r,J,(W,H) = rng(seed),len(skel),size
+    kp = r.uniform(0, 1, (T,J,2))*[W,H]
+    f = dict(skeleton=skel, index=np.arange(T)+3, times=np.arange(T)/25, kp=kp, conf=r.random((T,J)),
+             before_kp=kp+r.normal(0, 2, kp.shape), before_conf=r.random((T,J)),
+             boxes=np.tile([W*.2, H*.2, W*.8, H*.8], (T,1)), size=size, about=dict(source='a.mp4'))
+    return Result(**(f | new))
+
+
+def film(r, seed=1): return rng(seed).integers(0, 256, (len(r),r.size[1],r.size[0],3), dtype=np.uint8)
+
+
+def look(step, **now):
+    before = dict(loss=2., disagreement=.1, bones=.3)
+    return dict(step=step, now=dict(loss=1.9, disagreement=.09, bones=.2)|now, before=before)
+
+
+STORY = dict(probe='a.mp4: video', notes=['one person'], mode='offline',
+             settings=dict(lr=1e-4, seed=7, pairs=dict(rot=30.)), model='small', checksum=123456,
+             command='ttp personalize a.mp4', losses=[3.,2.,2.5], looks=[look(4), look(8, loss=2.4)],
+             events=[[4,8,'limbs']], stopped='', why='', smoothing='', files={'keypoints.json':'joints'})
+
+
+class Reader(HTMLParser):
+    "Text, images and links of a page; fails on what is not closed or could run or fetch something."
+    def __init__(self, page):
+        super().__init__()
+        self.open,self.images,self.links,self.text = [],[],[],''
+        self.feed(page); self.close()
+        assert not self.open
+    def handle_starttag(self, tag, attrs):
+        assert tag not in ('script','iframe','object','embed','link','base','form','video','evil'), tag
+        assert not any(k.startswith('on') for k,_ in attrs)
+        if tag not in ('meta','img'): self.open.append(tag)
+        if tag=='img': self.images.append(dict(attrs)['src'])
+        self.links += [v for k,v in attrs if k in ('href','srcset','action','data','poster','background')]
+    def handle_endtag(self, tag): assert self.open.pop()==tag
+    def handle_data(self, data): self.text += data
+
+
+def page_of(tmp, r, story, frames=None, **kw):
+    write_report(r, story, film(r) if frames is None else frames, tmp/'r.html', **kw)
+    got = Reader((tmp/'r.html').read_bytes().decode('utf-8'))
+    assert all(s.startswith(('data:image/png;base64,','data:image/jpeg;base64,')) for s in got.images)
+    assert all(s.startswith('./') for s in got.links)
+    return got
+
+
+# ---------------------------------------------------------------- overlay
+@pytest.mark.parametrize('size', [(64,48), (49,33), (33,77), (1920,1080), (1081,1921), (16,16), (7,5), (900,9),
+                                  (9,900)])
+@pytest.mark.parametrize('boxed', [True, False])
+def test_sizes(tmp_path, size, boxed):
+    r = made(3, size)
+    if not boxed: r = replace(r, boxes=np.full((3,4), np.nan))
+    got = open_frames(write_overlay(r, film(r), tmp_path/'o.mp4'))
+    assert len(got)==3 and got.size[0]<=1280 and got.size[1]<=744 and got.size[0]%2==got.size[1]%2==0
+    assert abs(got.fps-25)<1e-6 and got[2].shape==(got.size[1],got.size[0],3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.booleans(),
+       st.lists(st.floats(-400, 700) | st.just(np.nan), min_size=4, max_size=4))
+def test_any_box(W, H, before, box):
+    r = made(1, (W,H), boxes=[box])
+    if not before: r = replace(r, before_kp=None, before_conf=None)
+    x0,y0,x1,y1 = window(r.boxes, r.size)
+    assert 0<=x0<x1<=W and 0<=y0<y1<=H
+    out = side_by_side(r, 0, film(r)[0])
+    assert out.dtype==np.uint8 and out.shape[0]<=744 and out.shape[1]<=1280 and out.shape[0]%2==out.shape[1]%2==0
+
+
+def test_read_once_and_let_go(tmp_path):
+    r,alive,asked = made(40),[],[]
+    def once():
+        for i in range(40):
+            img = np.full((48,64,3), i, np.uint8)
+            alive.append(weakref.ref(img)); asked.append(sum(a() is not None for a in alive))
+            yield img
+            del img
+    assert len(open_frames(write_overlay(r, once(), tmp_path/'o.mp4')))==40 and max(asked)<=3
+
+
+@pytest.mark.parametrize('n', [0, 11, 13])
+def test_wrong_count_leaves_what_was_there(tmp_path, n):
+    r = made()
+    (tmp_path/'o.mp4').write_bytes(b'old')
+    with pytest.raises(TTPError, match=r'frames .*\b12\b'): write_overlay(r, [film(r)[0]]*n, tmp_path/'o.mp4')
+    assert [p.name for p in tmp_path.iterdir()]==['o.mp4'] and (tmp_path/'o.mp4').read_bytes()==b'old'
+
+
+@pytest.mark.parametrize('img', [np.zeros((47,64,3), np.uint8), np.zeros((48,64,3)), np.zeros((48,64), np.uint8)])
+def test_other_frames_are_refused(tmp_path, img):
+    with pytest.raises(TTPError, match='Frame 3 is .* 64x48'): write_overlay(made(), [img]*12, tmp_path/'o.mp4')
+
+
+def test_rates():
+    assert nominal_fps(np.array([0,.04,.08,.5,.54]))==pytest.approx(25)
+    for none in ([1.], [np.nan,np.nan], [2,1], [1,1]): assert nominal_fps(none)==25
+    assert nominal_fps([0,1e-9])==1000 and nominal_fps([0,1e9])==.1
+
+
+def test_rate_of_the_file(tmp_path):
+    r = made(times=np.cumsum([0]+[1/30]*6+[.4]+[1/30]*4))
+    assert open_frames(write_overlay(r, film(r), tmp_path/'a.mp4')).fps==pytest.approx(30, rel=1e-3)
+    assert open_frames(write_overlay(r, film(r), tmp_path/'b.mp4', fps=12.5)).fps==pytest.approx(12.5, rel=1e-3)
+
+
+def drawn(conf, kp=(32,24)):
+    r = made(1, kp=np.full((1,13,2), np.nan), conf=np.full((1,13), conf), before_kp=None, before_conf=None,
+             boxes=np.full((1,4), np.nan))
+    r.kp[0,1] = kp
+    return side_by_side(r, 0, np.zeros((48,64,3), np.uint8))[24:].astype(int)
+
+
+def test_doubt_is_faint_and_unknown_is_not_drawn():
+    sure,doubt = drawn(SURE),drawn(SURE-.01)
+    assert sure.max()>200 and 50<doubt.max()<.5*sure.max() and np.array_equal(drawn(np.nan), doubt)
+    assert drawn(.9, np.nan).max()==0
+    assert drawn(.9, (1e12,-1e12)).max()==0
+
+
+def test_labels():
+    r,img = made(1),np.zeros((48,64,3), np.uint8)
+    same = side_by_side(replace(r, kp=r.before_kp, conf=r.before_conf), 0, img)
+    assert same.shape==side_by_side(r, 0, img).shape and not np.array_equal(same[:24], side_by_side(r, 0, img)[:24])
+    assert side_by_side(replace(r, before_kp=None, before_conf=None), 0, img).shape[1]<same.shape[1]
+
+
+# ---------------------------------------------------------------- numbers
+def test_shift_and_choice():
+    r = made(100)
+    still = replace(r, kp=r.before_kp)
+    assert joint_shift(still).max()==0 and most_changed(still, 4)==[12,37,62,87]
+    jump = still.kp.copy(); jump[[50,51,52,10]] += [[[30]],[[29]],[[28]],[[5]]]
+    assert most_changed(replace(r, kp=jump), 2)==[10,50]               # no neighbours
+    assert np.isnan(joint_shift(replace(r, before_kp=None, before_conf=None))).all()
+    assert most_changed(made(1))==[0] and most_changed(replace(made(3), boxes=np.full((3,4), np.nan)))==[0,1,2]
+
+
+def test_measures_of_raw_joints():
+    r = made()
+    smooth = replace(r, kp=r.kp*0+r.kp.mean(0))
+    assert measures(smooth)['jitter'][1]==0 and measures(smooth, r.kp)==measures(r)
+    got = measures(replace(r, skeleton=Skeleton('dots', PENN13.joints), times=np.zeros(12)))
+    assert np.isnan(got['bones']).all() and got['jitter']==pytest.approx(measures(r)['jitter'])
+
+
+def test_verdicts():
+    assert verdict(dict(why='a. b.'))=='Returned unadapted, because a. b.'
+    assert verdict(STORY).startswith('Adapted: 3 steps, offline, rolled back 1 time')
+    for s in ({}, dict(losses=None, looks=None), dict(losses=[1.]), dict(losses=[1.], stopped='x'), STORY):
+        assert verdict(s).count('.')>=1 and '..' not in verdict(s)
+
+
+# ---------------------------------------------------------------- page
+def test_whole_page(tmp_path):
+    got = page_of(tmp_path, made(), STORY)
+    assert len(got.images)==6+2+4 and got.links==['./keypoints.json']
+    for words in ('Joints in a.mp4', verdict(STORY), 'steps 4 to 8: limbs', 'pairs.rot = 30.0', '123456', 'seed7',
+                  'no proof of better joints', 'ttp personalize a.mp4'):
+        assert words in got.text
+    raw = (tmp_path/'r.html').read_text('utf-8')
+    assert not re.search(r'https?://|@import|url\(|javascript:', raw)
+
+
+@pytest.mark.parametrize('missing', [*STORY, 'all'])
+def test_missing_entries(tmp_path, missing):
+    page_of(tmp_path, made(4), {} if missing=='all' else {k:v for k,v in STORY.items() if k!=missing})
+
+
+def test_empty_entries(tmp_path):
+    assert len(page_of(tmp_path, made(4), {k:type(v)() for k,v in STORY.items()}).images)==4+4
+    page_of(tmp_path, made(4), dict.fromkeys(STORY))
+
+
+def test_same_bytes(tmp_path):
+    r = made()
+    page_of(tmp_path, r, STORY); one = (tmp_path/'r.html').read_bytes()
+    with matplotlib.rc_context({'font.size':33, 'axes.facecolor':'red', 'savefig.dpi':7}):
+        page_of(tmp_path, made(), json.loads(json.dumps(STORY)))
+    assert (tmp_path/'r.html').read_bytes()==one
+
+
+def test_same_bytes_in_another_process_without_pyplot(tmp_path):
+    code = ('import sys; sys.path.insert(0, sys.argv[1]); import test_report as t; from pathlib import Path\n'
+            "t.page_of(Path(sys.argv[2]), t.made(), t.STORY); assert 'matplotlib.pyplot' not in sys.modules")
+    out = []
+    for seed in '12':
+        env = os.environ|dict(PYTHONHASHSEED=seed, PYTHONPATH=str(Path(__file__).parents[1]))
+        subprocess.run([sys.executable, '-c', code, str(Path(__file__).parent), str(tmp_path)], env=env, check=True)
+        out.append((tmp_path/'r.html').read_bytes())
+    page_of(tmp_path, made(), STORY)
+    assert out[0]==out[1]==(tmp_path/'r.html').read_bytes()
+
+
+def test_callers_matplotlib_is_left_alone(tmp_path):
+    with matplotlib.rc_context({'font.size':33, 'lines.linewidth':5}):
+        before = dict(matplotlib.rcParams)
+        page_of(tmp_path, made(), STORY)
+        assert dict(matplotlib.rcParams)==before
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.text(min_size=1, max_size=20) | st.sampled_from(
+    ['<evil>', '"><evil onload=x>', "' onx='", '&lt;', '$\\frac{$', '</title><evil>', '</style><evil>', 'javascript:x',
+     '../..//x', 'a?b#c', '\udcff.mp4', 'https://x.y']))
+def test_hostile_names(tmp_path, name):
+    about,skel = dict(source=name),replace(PENN13, name=name, joints=(name+'_',*PENN13.joints[1:]))
+    story = {k:name for k in ('probe','mode','model','command','stopped','why','smoothing')} | dict(
+        notes=[name], settings={name:{name:name}}, files={name:name}, losses=[1.], looks=[look(3)], events=[[0,3,name]])
+    got = page_of(tmp_path, made(2, about=about, skel=skel), story)
+    assert len(got.images)==2+2+4 and len(got.links)==1
+    if name.isascii() and name.isprintable(): assert got.text.count(name)>=10
+
+
+@pytest.mark.parametrize('change', [
+    dict(kp=np.full((12,13,2), np.nan)), dict(conf=np.full((12,13), np.nan)), dict(boxes=np.full((12,4), np.nan)),
+    dict(before_kp=None, before_conf=None), dict(times=np.zeros(12)), dict(times=np.full(12, np.nan)), dict(about={}),
+    dict(kp=np.full((12,13,2), np.nan), before_kp=np.full((12,13,2), np.nan), boxes=np.full((12,4), np.nan)),
+    dict(kp=np.full((12,13,2), 1e9)), dict(boxes=np.tile([900.,900,950,950], (12,1)))])
+def test_odd_results(tmp_path, change, recwarn):
+    got = page_of(tmp_path, made(**change), STORY)
+    assert len(got.images)==12 and 'nan' not in got.text.split()
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)], [str(w.message) for w in recwarn]
+
+
+@pytest.mark.parametrize('r', [made(1), made(2), made(5, skel=COCO17), made(4, skel=Skeleton('one', ('x',))),
+                               made(4, skel=Skeleton('dots', tuple(f'p{i}' for i in range(60)))), made(3, (31,77))])
+def test_short_clips_and_other_skeletons(tmp_path, r): page_of(tmp_path, r, STORY)
+
+
+@pytest.mark.parametrize('story', [
+    dict(losses=[None,float('nan'),float('inf')]), dict(losses=[1.]), dict(losses=[2.]*5000),
+    dict(looks=[look(3, loss=None, bones=float('nan'))]), dict(looks=[dict(step=3)], losses=[1.]),
+    dict(looks=[dict(step=3, now=dict(loss=1.), before=dict(loss=0.))]), dict(events=[[0,3,'x']]*3, stopped='enough'),
+    dict(settings=dict(a=None, b=[1,2], c={}, d=True))])
+@pytest.mark.parametrize('mode', ['online', 'offline'])
+def test_odd_stories(tmp_path, story, mode): page_of(tmp_path, made(4), STORY|story|dict(mode=mode))
+
+
+def test_unadapted(tmp_path):
+    r = made()
+    got = page_of(tmp_path, replace(r, kp=r.before_kp, conf=r.before_conf), STORY|dict(why='the views got worse'))
+    assert 'Returned unadapted, because the views got worse.' in got.text and 'the joints are the same' in got.text
+    assert 'class="verdict not"' in (tmp_path/'r.html').read_text('utf-8')
+
+
+def test_smoothing_is_said(tmp_path):
+    r,story = made(),STORY|dict(smoothing='One-Euro')
+    for raw,said in ((None, 'are left out'), (r.kp, 'about the joints before that')):
+        got = page_of(tmp_path, r, story, raw=raw)
+        assert 'smoothed: One-Euro' in got.text and said in got.text
+    assert ('smoothed' in got.text.split('Mean confidence')[0].split('Jitter')[1]) is False
+
+
+def test_few_frames_are_read_in_order(tmp_path):
+    r,asked = made(50),[]
+    class Slow:
+        def __len__(self): return 50
+        def __getitem__(self, i): asked.append(i); return film(r)[i]
+    page_of(tmp_path, r, STORY, Slow())
+    assert len(asked)<=6 and asked==sorted(asked)
+
+
+def test_faults_leave_the_old_page(tmp_path):
+    r = made()
+    (tmp_path/'r.html').write_bytes(b'old')
+    class Broken:
+        def __len__(self): return 12
+        def __getitem__(self, i): raise TTPError('frame lost')
+    with pytest.raises(TTPError, match='frame lost'): write_report(r, STORY, Broken(), tmp_path/'r.html')
+    with pytest.raises(TTPError, match='3 frames for a result of 12'):
+        write_report(r, STORY, film(r)[:3], tmp_path/'r.html')
+    assert [p.name for p in tmp_path.iterdir()]==['r.html'] and (tmp_path/'r.html').read_bytes()==b'old'
+    (tmp_path/'file').write_text('')
+    with pytest.raises(TTPError, match='cannot be written'): write_report(r, STORY, film(r), tmp_path/'file'/'r.html')
+
+
+def test_size_of_a_page(tmp_path):
+    r = made(100, (1280,720), boxes=np.tile([0.,0,1279,719], (100,1)))
+    noise = rng(0).integers(0, 256, (720,1280,3), dtype=np.uint8)       # the worst that jpeg can meet
+    story = STORY|dict(losses=rng(0).random(100).tolist(), looks=[look(i) for i in range(12,100,12)])
+    write_report(r, story, [noise]*100, tmp_path/'r.html')
+    assert (tmp_path/'r.html').stat().st_size<1e6
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason='needs shared/real/pose2sim')
+def test_portrait_video(tmp_path):
+    frames = open_frames(REAL)[:6]
+    r = made(6, frames.size, times=frames.times, index=np.arange(6), about=dict(source=str(REAL)))
+    got = open_frames(write_overlay(r, frames, tmp_path/'o.mp4'))
+    assert len(got)==6 and got.fps==pytest.approx(frames.fps, rel=1e-2) and got.size[1]<=744
+    assert f'Joints in {REAL.name}' in page_of(tmp_path, r, STORY, frames).text
+
+
+def test_public_names():
+    assert set(report.__all__)>={'write_overlay','write_report','side_by_side','verdict','measures','most_changed'}
