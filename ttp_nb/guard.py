@@ -123,7 +123,9 @@ class Guard:
     def hold(self,
         step:int, # steps done
     ):
-        "These weights and moments are good."
+        "These weights and moments are good, unless they are still those of the start."
+        state, first = self.learner.model.state_dict(), step and not self.good_step
+        if first and all(torch.equal(v, self.good[0][k]) for k, v in state.items()): return
         self.good = copy.deepcopy((self.learner.model.state_dict(), self.learner.opt.state_dict()))
         self.good_step = step
 

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MEMORY', 'LATEST', 'SAVE', 'CHUNK', 'MODES', 'MOST', 'FILES', 'SMOOTHING', 'TOTAL', 'Lens', 'lens_for', 'Recent',
-           'Kept', 'room_for', 'Ledger', 'save_state', 'read_state', 'Task', 'person_in', 'check_job', 'make_task',
-           'results_of', 'smoothed', 'told', 'write_all', 'UnusableInput', 'personalize', 'usable', 'finished']
+           'Kept', 'room_for', 'Ledger', 'save_state', 'read_state', 'Task', 'person_in', 'check_job', 'forget',
+           'make_task', 'results_of', 'smoothed', 'told', 'write_all', 'UnusableInput', 'personalize', 'usable',
+           'finished']
 
 # %% ../nbs/18_your_video.ipynb #92262981
 import json
@@ -25,7 +26,7 @@ from .exports import EXPORTS, Result, export, read_keypoints
 from .geometry import box_to_center_scale
 from .guard import GuardConfig, Picked, Run
 from .joint_model import JointModel, atomic_path, checksum, load_model, predict
-from .motion import one_euro, savgol
+from .motion import one_euro, pose_size, savgol
 from .person import person_boxes
 from .personalization import TTPConfig
 from .profiles import apply_profile, save_profile
@@ -108,7 +109,7 @@ class Recent:
     def __getitem__(self, i):
         i = range(len(self))[i]
         if i not in self.kept:
-            self.kept[i] = self.lens.shrink(self.frames[i])
+            self.kept[i] = self.lens.shrink(usable(self.frames.__getitem__, i))
             if len(self.kept) > self.most: del self.kept[min(self.kept)]
         return self.kept[i]
 
@@ -304,9 +305,20 @@ def check_job(
         if path.read_text(encoding='utf-8') == text: return work
         raise TTPError(f'{out} holds an interrupted run with another video, model or settings: choose another --out, '
                        'or leave out --resume to begin anew.')
-    shutil.rmtree(work, ignore_errors=True)
+    forget(out)
     with atomic_path(path) as tmp: tmp.write_text(text, encoding='utf-8')
     return work
+
+
+def forget(
+    out:Path, # folder for the results
+):
+    "Removes what was kept while at work, and what was half written when a run was killed."
+    work = out / '.work'
+    (work / 'job.json').unlink(missing_ok=True)   # first: without it, what is left is never gone on with
+    for name in (*FILES, 'profile.json', *(name for _, name in EXPORTS.values())):
+        for part in out.glob(f'.{name}.*.part'): shutil.rmtree(part) if part.is_dir() else part.unlink()
+    shutil.rmtree(work, ignore_errors=True)
 
 # %% ../nbs/18_your_video.ipynb #ccf83571
 def make_task(
@@ -360,8 +372,10 @@ def smoothed(
     mode:str, # of `MODES`
 )->Result:
     "The joints made calmer: as they come, or with a look ahead."
-    kp = one_euro(result.kp, result.times, result.conf) if mode == 'online' else savgol(result.kp)
-    return replace(result, kp=kp)
+    if mode != 'online': return replace(result, kp=savgol(result.kp))
+    sides = (result.boxes[:, 2:] - result.boxes[:, :2]).max(1)
+    size = None if (pose_size(result.kp) > 0).any() else sides   # all joints at one point tell no size
+    return replace(result, kp=one_euro(result.kp, result.times, result.conf, size))
 
 
 def told(
@@ -375,7 +389,8 @@ def told(
 
 # %% ../nbs/18_your_video.ipynb #1adbb06b
 FILES = {'keypoints.json': 'the joints of every frame, before and after',
-         'overlay.mp4': 'before and after, side by side', 'report.html': 'this page', 'profile.safetensors': "what this person's adaptation changed, for --profile"}
+         'overlay.mp4': 'before and after, side by side', 'report.html': 'this page',
+         'profile.safetensors': "what this person's adaptation changed, for --profile"}
 
 
 def write_all(
@@ -393,7 +408,8 @@ def write_all(
     if task.run and not story['why']:
         save_profile(out / 'profile.safetensors', task.trained, task.run.model, model=story['model'],
                      settings=story['settings'], frames=len(film))
-    elif (out / 'profile.safetensors').is_file(): (out / 'profile.safetensors').unlink()
+    else:
+        for name in ('profile.safetensors', 'profile.json'): (out / name).unlink(missing_ok=True)
     write_overlay(result, film, out / 'overlay.mp4')
     files = {k: v for k, v in FILES.items() if k in ('overlay.mp4', 'report.html') or (out / k).exists()}
     files |= {p.name: 'exported' for p in map(Path, paths) if p.name not in files}
@@ -427,15 +443,19 @@ def personalize(
     if mode not in MODES: raise TTPError(f"personalize: mode must be one of {', '.join(MODES)}, got {mode!r}.")
     if bad := [e for e in exports if e not in EXPORTS]:
         raise TTPError(f"There is no export '{bad[0]}': choose from {', '.join(EXPORTS)}.")
-    trained, out = load_model(model, device=device), Path(out)
+    out = Path(out)
+    if lost := [p for p in (source, profile) if isinstance(p, (str, Path)) and Path(p).name in FILES
+                and Path(p).resolve().parent == out.resolve()]:
+        raise TTPError(f'{lost[0]} would be written over: choose another --out.')
+    trained = load_model(model, device=device)
     start = apply_profile(trained, profile) if profile else trained
     film = usable(open_frames, source, strict=strict)
     name = str(source) if not isinstance(source, np.ndarray) else 'array'
     for line in film.trouble: say(line)
     about = {'source': name, 'model': Path(model).stem, 'checksum': checksum(trained), 'mode': mode,
              'settings': asdict(cfg), 'watch': asdict(watch), 'smoothing': SMOOTHING[mode] if smooth else '',
-             'profile': str(profile), 'box': box, 'version': __version__}
-    if resume and (done := finished(out, about, len(film))): say(f'{out} is complete already.'); return done
+             'profile': str(profile), 'start': checksum(start), 'box': box, 'version': __version__}
+    if resume and (done := finished(out, about, len(film), exports)): say(f'{out} is complete already.'); return done
     work = check_job(out, {**about, 'frames': len(film), 'size': list(film.size)}, resume)
     boxes, notes = person_in(film, work, box, progress) if box else usable(person_in, film, work, box, progress)
     for line in notes: say(line)
@@ -449,7 +469,7 @@ def personalize(
     if smooth: result = smoothed(answered, mode)
     story = {**about, **story, 'probe': repr(film)}
     write_all(result, answered.kp if smooth else None, task, story, film, out, exports, command)
-    shutil.rmtree(work)
+    forget(out)
     return result
 
 
@@ -466,11 +486,12 @@ def finished(
     out:Path, # folder for the results
     about:dict, # what is asked for
     n:int, # frames
+    exports:tuple=(), # other formats that must be there
 )->Result|None: # what is there, if it is that
     "The result of the same run, if it was completed."
-    path = out / 'keypoints.json'
-    if (out / '.work').exists() or not path.is_file(): return None
-    result = read_keypoints(path)
+    names = 'keypoints.json', 'overlay.mp4', 'report.html', *(EXPORTS[e][1] for e in exports)
+    if (out / '.work').exists() or not all((out / name).exists() for name in names): return None
+    result = read_keypoints(out / names[0])
     same = all(result.about.get(k) == v for k, v in json.loads(json.dumps(about)).items()) and len(result) == n
     return result if same else None
 
