@@ -460,7 +460,7 @@ def official_model(
 
 # %% ../nbs/12_joint_model.ipynb #025b9019
 def shipped(
-    name:str, # 'small_joint' or 'small_baseline'
+    name:str, # 'small_joint', 'small_shared' or 'small_baseline'
 )->Path: # of the weights
     "Where a model that comes with the project lies; raises `TTPError` outside of a checkout."
     path = Path(ttp_nb.__file__).resolve().parent.parent / 'models' / f'{name}.safetensors'
