@@ -157,7 +157,7 @@ def test_no_such_file(tmp_path):
     for p in (tmp_path/'none.safetensors', tmp_path/'no'/'such.safetensors', tmp_path/'folder.safetensors'):
         refused(p, 'no such file', 'ttp train')
 
-@pytest.mark.parametrize('name', ['small_joint', 'small_baseline'])
+@pytest.mark.parametrize('name', ['small_joint', 'small_shared', 'small_baseline'])
 def test_the_models_that_come_along(name):
     "Their cards say how they were made, and they find Penn's joints better than chance."
     path = Path(joint_model.__file__).parents[1]/'models'/f'{name}.safetensors'

@@ -110,7 +110,7 @@ class Recent:
         i = range(len(self))[i]
         if i not in self.kept:
             self.kept[i] = self.lens.shrink(usable(self.frames.__getitem__, i))
-            if len(self.kept) > self.most: del self.kept[min(self.kept)]
+            if len(self.kept) > self.most: del self.kept[next(iter(self.kept))]   # the one that was read first
         return self.kept[i]
 
 
@@ -448,6 +448,8 @@ def personalize(
                 and Path(p).resolve().parent == out.resolve()]:
         raise TTPError(f'{lost[0]} would be written over: choose another --out.')
     trained = load_model(model, device=device)
+    if mode != 'none' and not isinstance(trained, JointModel):
+        raise TTPError(f'{model} is no joint model and cannot be personalised: give another --model, or --mode none.')
     start = apply_profile(trained, profile) if profile else trained
     film = usable(open_frames, source, strict=strict)
     name = str(source) if not isinstance(source, np.ndarray) else 'array'
