@@ -2,18 +2,22 @@
 import json, os, re, shutil, subprocess, sys
 from importlib.metadata import entry_points
 from pathlib import Path
-import cv2, numpy as np, pytest, torch
+import av, cv2, numpy as np, pytest, torch
 from scipy.io import loadmat, savemat
 from tiny import leftovers, noise_clip, person, tiny_model
 from ttp_nb import cli, joint_model, recipes, synthetic
+from ttp_nb import person as person_module
 from ttp_nb.clips import write_penn
 from ttp_nb.cli import check_folder, main, make_parser
 from ttp_nb.joint_model import load_model, read_card, save_model
+from ttp_nb.profiles import save_profile
 from ttp_nb.skeletons import H36M16, TTPError
+from ttp_nb.video import write_mp4
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
 needs_real = pytest.mark.skipif(not (REAL/'labels').is_dir(), reason=f'needs Penn Action in {REAL} (set TTP_REAL)')
 COMMANDS = 'demo','synth','train','evaluate','reproduce'
+ALL = *COMMANDS,'probe','personalize'
 
 
 class Said:
@@ -84,16 +88,17 @@ def test_help_needs_no_torch():
     code = f'''
 import sys
 from ttp_nb.cli import main
-for args in [['--help'], *[[c, '--help'] for c in {COMMANDS}], ['nonsense'], []]:
+for args in [['--help'], *[[c, '--help'] for c in {ALL}], ['nonsense'], []]:
     try: main(args)
     except SystemExit as e: print('exit', e.code, file=sys.stderr)
 print('loaded', [m for m in ('torch', 'torchvision', 'numpy', 'cv2', 'matplotlib', 'scipy', 'av') if m in sys.modules],
       file=sys.stderr)'''
     r = fresh(code)
-    assert [line for line in r.stderr.splitlines() if line.startswith('exit')]==['exit 0']*6+['exit 2']*2, r.stderr
-    assert r.stderr.endswith('loaded []\n') and all(f'ttp {c}' in r.stdout for c in COMMANDS)
+    ends = [line for line in r.stderr.splitlines() if line.startswith('exit')]
+    assert ends==['exit 0']*(1+len(ALL))+['exit 2']*2, r.stderr
+    assert r.stderr.endswith('loaded []\n') and all(f'ttp {c}' in r.stdout for c in ALL)
 
-@pytest.mark.parametrize('command', COMMANDS)
+@pytest.mark.parametrize('command', ALL)
 def test_each_help_explains_and_its_example_parses(ttp, command, monkeypatch):
     monkeypatch.setenv('COLUMNS', '100')
     r = ttp(command, '--help')
@@ -106,7 +111,7 @@ def test_each_help_explains_and_its_example_parses(ttp, command, monkeypatch):
 
 def test_the_general_help_names_each_command(ttp):
     r = ttp('--help')
-    assert r.code==0 and all(re.search(rf'^    {c}\s+\w', r.out, re.M) for c in COMMANDS)
+    assert r.code==0 and all(re.search(rf'^    {c}\s+\w', r.out, re.M) for c in ALL)
 
 @pytest.mark.parametrize('args', [[], ['nonsense'], ['train'], ['train', 'other'], ['evaluate', '--mode', 'sideways'],
                                   ['evaluate', '--data', 'mpii'],
@@ -436,3 +441,168 @@ def test_real_people(ttp, model, tmp_path):
         assert np.isfinite(a['before_kp']).all() and a['before_kp'].shape[1:]==(13,2)
         assert np.isfinite(a['before_conf']).all()
     assert sum(len(np.load(p)['before_kp']) for p in (tmp_path/'predictions').iterdir())==row['frames']
+
+
+# --- your own video
+
+@pytest.fixture(scope='module')
+def films(tmp_path_factory, model):
+    "A short film, files that are none, a film that is cut short, and a profile of another network."
+    d = tmp_path_factory.mktemp('films')
+    frames = noise_clip(T=14, size=(80,64)).frames
+    data = write_mp4(d/'a.mp4', frames).read_bytes()
+    with av.open(str(d/'cut.avi'), 'w') as c: # mjpeg has its index at the end, and no need of it
+        s = c.add_stream('mjpeg', rate=25)
+        s.width,s.height,s.pix_fmt = 80,64,'yuvj420p'
+        for a in frames:
+            for p in s.encode(av.VideoFrame.from_ndarray(a, format='rgb24').reformat(format='yuvj420p')): c.mux(p)
+        for p in s.encode(): c.mux(p)
+    (d/'cut.avi').write_bytes((d/'cut.avi').read_bytes()[:-9000])
+    (d/'text.mp4').write_text('This is a text.\n'); (d/'empty.mp4').write_bytes(b''); (d/'nothing').mkdir()
+    (d/'half.mp4').write_bytes(data[:len(data)//3])
+    save_profile(d/'p.safetensors', tiny_model(seed=5), tiny_model(seed=5))
+    save_model(tiny_model('baseline'), d/'b.safetensors')
+    return d
+
+@pytest.fixture
+def own(ttp, films, model, tmp_path, monkeypatch):
+    "`ttp personalize` of a film, with the report left out."
+    from ttp_nb import your_video
+    def run(*args, film='a.mp4', report=False, **options):
+        if not report: monkeypatch.setattr(your_video, 'write_report', lambda r, s, f, path, raw: path.write_text('x'))
+        o = {'model': model, 'box': '15,8,60,52', 'out': tmp_path/'out', 'mode': 'none'} | options
+        return ttp('personalize', films/film, *[x for k,v in o.items() if v is not None for x in (f'--{k}', v)], *args,
+                   'personalization.batch', 3)
+    return run
+
+def unusable(said, *names):
+    "One line on stderr that names these and ends with exit code 3."
+    assert said.code==3, f'exit code {said.code}; {said.err[-800:]}'
+    (line,) = messages(said.err)
+    assert line.startswith('ttp: ') and 'Traceback' not in said.err and all(str(n) in line for n in names), line
+
+@pytest.mark.parametrize('args', [['--help'], ['personalize', '--help']], ids=len)
+def test_exit_codes_are_documented(ttp, args, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '100')
+    said = ttp(*args).out
+    for code in (0, 2, 3, 4, 130): assert re.search(rf'^  {code} +\w', said, re.M), code
+
+def test_probe(ttp, films):
+    r = ttp('probe', films/'a.mp4')
+    assert r.code==0 and not r.err and '80x64' in r.out and re.search(r'frames +14', r.out)
+    r = ttp('probe', films/'cut.avi')
+    assert r.code==0 and 'trouble' in r.out and 'cut short' in r.out
+    for name in ('none.mp4', 'text.mp4', 'empty.mp4', 'half.mp4', 'nothing'): unusable(ttp('probe', films/name), name)
+
+@pytest.mark.parametrize('args', [['personalize'], ['personalize', 'a.mp4', '--colour', 'red'], ['probe'],
+    ['personalize', 'a.mp4', '--mode', 'sideways'], ['personalize', 'a.mp4', '--seed', '1.5'],
+    ['probe', 'a.mp4', 'b.mp4']], ids=' '.join)
+def test_wrong_usage_of_them(ttp, args):
+    r = ttp(*args)
+    assert r.code==2 and r.err.startswith('usage:') and 'error:' in r.err and 'Traceback' not in r.err
+
+@pytest.mark.parametrize('mode', ['offline', 'online', 'none'])
+def test_a_film_is_answered(own, tmp_path, mode):
+    r = own('--smooth', mode=mode, export='coco, npz')
+    assert r.code in (0, 4) and not messages(r.err) and f'{tmp_path}/out/overlay.mp4' in r.out and '14 frames' in r.out
+    assert {'coco.json', 'keypoints.json', 'keypoints.npz', 'overlay.mp4', 'report.html'} <= {
+        p.name for p in (tmp_path/'out').iterdir()} and not leftovers(tmp_path)
+    was = (tmp_path/'out'/'keypoints.json').read_bytes()
+    again = own('--smooth', '--resume', mode=mode, export='coco, npz')
+    assert again.code==r.code and 'is complete already' in again.out
+    assert (tmp_path/'out'/'keypoints.json').read_bytes()==was
+
+@pytest.mark.parametrize('box,says', [('1,2,3', 'three numbers|3 numbers'), ('5,5,5,5', 'x0 < x1'),
+    ('60,8,15,52', 'x0 < x1'), ('500,500,600,600', 'outside of the frame'), ('nan,1,2,3', ''),
+    ('none.csv', 'none.csv'), ('here', 'four numbers'),
+    ('.1,.1,.9,.9', 'fractions')], ids=str)
+def test_boxes_that_are_none(own, tmp_path, box, says):
+    r = own(box=box)
+    assert re.search(says, refused(r, *([box] if says!='none.csv' else []))), r.err
+    assert not (tmp_path/'out'/'keypoints.json').exists()
+
+@pytest.mark.parametrize('change,names', [
+    (dict(model='none.safetensors'), ['none.safetensors', '--model']),
+    (dict(profile='none.safetensors'), ['no such profile']),
+    (dict(profile='p.safetensors'), ['p.safetensors', 'another network']), (dict(export='c3d'), ['c3d', 'coco']),
+    (dict(device='warp9'), ['warp9']), (dict(seed=-1), ['--seed']),
+    (dict(model='b.safetensors', mode='offline'), ['joint model']),
+    (dict(model='b.safetensors', mode='online'), ['--mode none'])],
+    ids=lambda c: ' '.join(map(str, c.values())) if isinstance(c, dict) else '')
+def test_what_does_not_fit(own, films, tmp_path, change, names):
+    refused(own(**{k: films/v if k in ('model', 'profile') else v for k,v in change.items()}), *names)
+    assert not list((tmp_path/'out').glob('*'))
+
+@pytest.mark.parametrize('args,says', [
+    ('training.lr 1e-3', 'training.lr: only settings of personalization'), ('TRAIN.LR 1', 'only settings'),
+    ('personalization.lr', 'no value'), ('personalization.speed 9', 'personalization.speed'),
+    ('personalization.lr -1', 'at least 0'), ('personalization.batch 0', 'at least 1'),
+    ('personalization.epochs nan', 'a number'), ('personalization.lr fast', 'a number')])
+def test_settings_that_are_none(ttp, films, model, tmp_path, args, says):
+    r = ttp('personalize', films/'a.mp4', '--model', model, '--box', 'frame', '--out', tmp_path/'out', *args.split())
+    assert says in refused(r) and nothing_written(tmp_path/'out')
+
+@pytest.mark.parametrize('film', ['none.mp4', 'text.mp4', 'empty.mp4', 'half.mp4', 'nothing'])
+def test_films_that_are_none(own, tmp_path, film):
+    unusable(own(film=film), film)
+    assert nothing_written(tmp_path/'out')
+
+def test_a_film_that_is_cut_short(own, tmp_path):
+    unusable(own('--strict', film='cut.avi'), 'cut.avi', 'cut short')
+    r = own(film='cut.avi')
+    assert r.code==0 and 'cut short' in r.out
+    assert 0<len(json.loads((tmp_path/'out'/'keypoints.json').read_text())['frames'])<14
+
+def test_nobody_is_there(own, monkeypatch, tmp_path):
+    monkeypatch.setattr(person_module, 'people_detector', lambda: lambda frame: np.zeros((0,5)))
+    unusable(own(box=None), 'nobody', '--box')
+    assert not (tmp_path/'out'/'keypoints.json').exists()
+
+def test_the_detector_cannot_be_had(own, monkeypatch):
+    def lost(): raise TTPError("Finding the person needs a detector's weights, which could not be fetched.")
+    monkeypatch.setattr(person_module, 'people_detector', lost)
+    unusable(own(box=None), 'weights')
+
+def test_somebody_is_found(own, monkeypatch, tmp_path):
+    found = np.array([[15, 8, 60, 52, .9]])
+    monkeypatch.setattr(person_module, 'people_detector', lambda: lambda frame: found)
+    r = own(box=None)
+    assert r.code==0 and 'one person' in r.out
+    told = json.loads((tmp_path/'out'/'keypoints.json').read_text())
+    assert np.allclose([f['box'] for f in told['frames']], found[:,:4])
+
+@pytest.mark.parametrize('mode', ['offline', 'online'])
+def test_a_network_that_ran_away(own, tmp_path, mode):
+    "With the real report: it must cope with losses that are no numbers."
+    r = own('personalization.lr', '1e3', mode=mode, report=True)
+    assert r.code==4 and 'Nothing was adapted: ' in r.out and not messages(r.err)
+    told = json.loads((tmp_path/'out'/'keypoints.json').read_text(), parse_constant=lambda word: 1/0)
+    assert told['guard']['why'] and all(f['keypoints']==f['before'] for f in told['frames'])
+    assert 'Returned unadapted' in (tmp_path/'out'/'report.html').read_text('utf-8')
+    assert own('personalization.lr', '1e3', '--resume', mode=mode, report=True).code==4, 'finished, and still 4'
+
+def test_interrupted(own, monkeypatch, tmp_path):
+    from ttp_nb import your_video
+    def interrupted(*a): raise KeyboardInterrupt
+    monkeypatch.setattr(your_video.Ledger, 'add', interrupted)
+    r = own()
+    assert r.code==130 and messages(r.err)==['ttp: interrupted; what was done is saved.']
+
+def test_another_job_is_refused(own, monkeypatch, tmp_path):
+    from ttp_nb import your_video
+    def interrupted(*a): raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(your_video.Ledger, 'add', interrupted)
+        assert own().code==130
+    refused(own('--resume', box='frame'), tmp_path/'out', 'another --out', 'leave out --resume')
+    assert own('--resume').code==0 and own(box='frame').code==0
+
+def test_where_results_go(ttp, films, model, tmp_path, monkeypatch):
+    from ttp_nb import your_video
+    monkeypatch.setattr(your_video, 'write_report', lambda r, s, f, path, raw: path.write_text('x'))
+    monkeypatch.chdir(tmp_path)
+    assert ttp('personalize', films/'a.mp4', '--model', model, '--box', 'frame', '--mode', 'none').code==0
+    assert (tmp_path/'output'/'a'/'keypoints.json').is_file() and [p.name for p in tmp_path.iterdir()]==['output']
+    (tmp_path/'file').write_text('x')
+    r = ttp('personalize', films/'a.mp4', '--model', model, '--out', tmp_path/'file')
+    assert 'folder' in refused(r, tmp_path/'file', 'cannot be written')
