@@ -198,7 +198,7 @@ def personalize(
     theirs, ours = read_changes(args.what)
     if other := [k for k in [*theirs, *ours] if not k.startswith('personalization.')]:
         stop(f'{other[0]}: only settings of personalization can be changed here, e.g. personalization.lr 1e-4.')
-    out = Path(args.out or f'output/{Path(args.file).stem}')
+    out = Path(args.out or f'output/{Path(os.path.abspath(args.file)).stem}')
     check_folder(out)
     exports = tuple(e for e in args.export.replace(',', ' ').split())
     result = run(args.file, out, args.model or shipped('small_joint'), args.mode, args.box,

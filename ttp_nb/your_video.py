@@ -5,12 +5,15 @@
 # %% auto #0
 __all__ = ['MEMORY', 'LATEST', 'SAVE', 'CHUNK', 'MODES', 'MOST', 'FILES', 'SMOOTHING', 'TOTAL', 'Lens', 'lens_for', 'Recent',
            'Kept', 'room_for', 'Ledger', 'save_state', 'read_state', 'Task', 'person_in', 'check_job', 'forget',
-           'make_task', 'results_of', 'smoothed', 'told', 'write_all', 'UnusableInput', 'personalize', 'usable',
-           'finished']
+           'make_task', 'results_of', 'smoothed', 'told', 'write_all', 'UnusableInput', 'personalize', 'check_wishes',
+           'usable', 'contents', 'finished']
 
 # %% ../nbs/18_your_video.ipynb #92262981
+import io
 import json
+import os
 import shutil
+import zlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -157,7 +160,10 @@ class Ledger:
     ):
         "Writes some more frames."
         rows = np.concatenate([kp, conf[..., None]], -1)
-        with open(self.path, 'a', encoding='utf-8') as f: f.write(''.join(map(self.line, rows)))
+        try:
+            with open(self.path, 'a', encoding='utf-8') as f: f.write(''.join(map(self.line, rows)))
+        except OSError as e:
+            raise TTPError(f'{self.path} cannot be written ({e.strerror}): make room, then go on with --resume.') from e
 
     def arrays(self)->tuple: # (T,J,2), (T,J)
         "All frames."
@@ -170,7 +176,8 @@ def save_state(
     state:dict, # tensors and plain values
 ):
     "Keeps a state, whole or not at all."
-    with atomic_path(path) as tmp: torch.save(state, tmp)
+    torch.save(state, data := io.BytesIO())
+    with atomic_path(path) as tmp: tmp.write_bytes(data.getbuffer())
 
 
 def read_state(
@@ -440,13 +447,8 @@ def personalize(
     command:str='', # for the report
 )->Result: # `about['guard']['why']` says why the trained network's answers were kept, or is ''
     "Personalises a network to the person in a video; raises `UnusableInput` or another `TTPError`."
-    if mode not in MODES: raise TTPError(f"personalize: mode must be one of {', '.join(MODES)}, got {mode!r}.")
-    if bad := [e for e in exports if e not in EXPORTS]:
-        raise TTPError(f"There is no export '{bad[0]}': choose from {', '.join(EXPORTS)}.")
     out = Path(out)
-    if lost := [p for p in (source, profile) if isinstance(p, (str, Path)) and Path(p).name in FILES
-                and Path(p).resolve().parent == out.resolve()]:
-        raise TTPError(f'{lost[0]} would be written over: choose another --out.')
+    check_wishes(mode, exports, out, source, profile)
     trained = load_model(model, device=device)
     if mode != 'none' and not isinstance(trained, JointModel):
         raise TTPError(f'{model} is no joint model and cannot be personalised: give another --model, or --mode none.')
@@ -456,7 +458,7 @@ def personalize(
     for line in film.trouble: say(line)
     about = {'source': name, 'model': Path(model).stem, 'checksum': checksum(trained), 'mode': mode,
              'settings': asdict(cfg), 'watch': asdict(watch), 'smoothing': SMOOTHING[mode] if smooth else '',
-             'profile': str(profile), 'start': checksum(start), 'box': box, 'version': __version__}
+             'profile': str(profile), 'start': checksum(start), 'box': contents(box), 'version': __version__}
     if resume and (done := finished(out, about, len(film), exports)): say(f'{out} is complete already.'); return done
     work = check_job(out, {**about, 'frames': len(film), 'size': list(film.size)}, resume)
     boxes, notes = person_in(film, work, box, progress) if box else usable(person_in, film, work, box, progress)
@@ -475,6 +477,21 @@ def personalize(
     return result
 
 
+def check_wishes(
+    mode:str, # of `MODES`
+    exports:tuple, # of `EXPORTS`
+    out:Path, # folder for the results
+    *given, # what is read
+):
+    "Raises `TTPError` for what there is not, and where something given would be written over."
+    if mode not in MODES: raise TTPError(f"personalize: mode must be one of {', '.join(MODES)}, got {mode!r}.")
+    if bad := [e for e in exports if e not in EXPORTS]:
+        raise TTPError(f"There is no export '{bad[0]}': choose from {', '.join(EXPORTS)}.")
+    files = [Path(p) for p in given if isinstance(p, (str, Path))]
+    if lost := [p for p in files if p.name in FILES and p.resolve().parent == out.resolve()]:
+        raise TTPError(f'{lost[0]} would be written over: choose another --out.')
+
+
 def usable(
     f, # function that may find the video of no use
     *args, **kwargs, # its arguments
@@ -482,6 +499,13 @@ def usable(
     "Marks an error as one of the input."
     try: return f(*args, **kwargs)
     except TTPError as e: raise UnusableInput(str(e)) from e
+
+
+def contents(
+    box:str, # as in `person_boxes`
+)->str: # the same; of a file also what is in it
+    "What tells boxes apart."
+    return f'{box} ({zlib.crc32(Path(box).read_bytes()):08x})' if os.path.isfile(box) else box
 
 
 def finished(

@@ -1,0 +1,229 @@
+"""The guard: what it rolls back, what it holds, when it stops, and that a run taken up again ends the same."""
+import copy, io
+from dataclasses import replace
+import numpy as np, pytest, torch
+from hypothesis import given, settings, strategies as st
+from tiny import first, noise_clip, person, same_weights, tiny_model, weights
+from ttp_nb.guard import Guard, GuardConfig, Picked, Quality, Run, got_worse, guarded, pick, quality, set_apart
+from ttp_nb.joint_model import predict
+from ttp_nb.personalization import TTPConfig, offline, online
+from ttp_nb.skeletons import Skeleton
+
+FAST, RULE = TTPConfig(batch=3, lr=1e-2), GuardConfig(apart=4, every=4)
+BLACK = replace(noise_clip(T=9), joints=None, vis=None, frames=np.zeros((9,48,64,3), np.uint8))
+
+@pytest.fixture(scope='module')
+def model(): return tiny_model().eval()
+
+@pytest.fixture(scope='module')
+def clip(): return person(0, frames=9)
+
+def moments(opt): return copy.deepcopy(opt.state_dict()['state'])
+
+def same_moments(a, b):
+    return a.keys()==b.keys() and all(torch.equal(a[k][n], b[k][n]) for k in a for n in a[k])
+
+def looks(monkeypatch, answers):
+    "What the guard's looks find, in turn: '' or what is worse."
+    left = list(answers)
+    def look(self, step, apart, patience=False):
+        if apart is None: return
+        self.looks.append({'step': step})
+        if why := left.pop(0): self.back(step, why)
+        else: self.hold(step)
+    monkeypatch.setattr(Guard, 'look', look)
+    return left
+
+
+# --- weights and moments
+
+@pytest.mark.parametrize('what', ['a weight', 'a frozen weight', 'the loss'])
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_what_is_not_finite_rolls_back_weights_and_moments(model, clip, what, value):
+    run = Run(model, clip, FAST, replace(RULE, every=99))
+    for _ in range(3): run.study()
+    run.guard.hold(run.done)
+    was, before = weights(run.model), moments(run.learner.opt)
+    assert before and len(before)>20
+    for _ in range(2): run.study()
+    assert not same_weights(weights(run.model), was) and not same_moments(moments(run.learner.opt), before)
+    m, losses = run.model, [value if what=='the loss' else 1.]
+    with torch.no_grad():
+        if what=='a weight': m.head.weight[0,0] = value
+        if what=='a frozen weight': m.head.bias[0] = value
+    run.after(losses, run.looked_at())
+    assert same_weights(weights(run.model), was) and same_moments(moments(run.learner.opt), before)
+    assert run.guard.events==[[3, 6, 'the loss or the weights were not finite']] and not run.guard.stopped
+    run.study()   # and on it goes, with the held copy untouched
+    assert same_weights({k: v for k, v in run.guard.good[0].items()}, was) and not same_weights(weights(run.model), was)
+
+@pytest.mark.parametrize('mode', ['offline', 'online'])
+def test_weights_that_ran_away_leave_the_trained_answers(model, clip, mode):
+    for lr in (1e3, 1e30):
+        done = guarded(model, clip, mode, replace(FAST, lr=lr), RULE)
+        assert done.why and np.array_equal(done.kp, done.before[0]) and np.array_equal(done.conf, done.before[1])
+        assert np.isfinite(done.kp).all() and all(p.isfinite().all() for p in done.run.model.parameters())
+        assert same_weights(weights(done.run.model), weights(model))
+
+@pytest.mark.parametrize('mode', ['offline', 'online'])
+@pytest.mark.parametrize('n', [1, 2, 3, 4, 5])
+def test_clips_too_short_to_keep_frames_apart(model, clip, mode, n):
+    for lr in (1e-4, 1e3, 1e30):
+        done = guarded(model, first(clip, n), mode, replace(FAST, lr=lr))
+        assert done.kp.shape==(n,13,2) and np.isfinite(done.kp).all() and np.isfinite(done.conf).all()
+        if lr>1: assert done.why and np.array_equal(done.kp, done.before[0])
+
+@pytest.mark.parametrize('mode', ['offline', 'online'])
+@pytest.mark.parametrize('name', ['black', 'one frame repeated'])
+def test_films_without_anything_to_learn(model, clip, mode, name):
+    c = BLACK if name=='black' else replace(clip, frames=np.repeat(clip.frames[2:3], 9, 0))
+    done = guarded(model, c, mode, FAST, RULE)
+    assert np.isfinite(done.kp).all() and np.isfinite(done.conf).all() and np.isfinite(done.run.losses).all()
+    if done.why: assert np.array_equal(done.kp, done.before[0])
+
+def test_the_trained_model_is_not_changed(model, clip):
+    was = weights(model)
+    for mode in ('offline', 'online'):
+        for lr in (1e-2, 1e3): guarded(model, clip, mode, replace(FAST, lr=lr), RULE)
+    assert same_weights(weights(model), was)
+
+
+# --- what is held
+
+def test_going_back_goes_to_the_last_that_was_held(model, clip, monkeypatch):
+    left = looks(monkeypatch, ['', 'bad', '', 'bad again', ''])
+    run, at = Run(model, clip, replace(FAST, epochs=3.), RULE), {}
+    for step in range(1, 21):
+        run.study()
+        at[step] = weights(run.model)
+    assert not left and run.guard.events==[[4, 8, 'bad'], [12, 16, 'bad again']] and run.guard.good_step==20
+    assert same_weights(at[8], at[4]) and same_weights(at[16], at[12]) and not same_weights(at[12], at[8])
+    assert run.unadapted(run.looked_at())==''
+
+def test_it_stops_after_so_many_rollbacks_in_a_row(model, clip, monkeypatch):
+    looks(monkeypatch, ['bad', 'bad', '', 'bad', 'bad', 'worst'])
+    run = Run(model, clip, FAST, RULE)
+    for _ in range(24):
+        assert not run.guard.stopped
+        run.study()
+    assert run.guard.stopped=='rolled back 3 times in a row, the last time: worst' and run.done==24
+    was = weights(run.model)
+    run.study()
+    assert same_weights(weights(run.model), was) and len(run.losses)==24, 'it goes on learning'
+    assert run.unadapted(run.looked_at())=='', 'what was good at step 12 is kept'
+
+def test_what_is_still_the_start_is_not_called_adapted(model, clip):
+    "Rolled back at the very last step: the last look finds the trained network as good as itself."
+    run = Run(model, clip, FAST, RULE)
+    run.study()
+    with torch.no_grad(): run.model.head.weight[:] = float('nan')
+    run.after([1.], run.looked_at())
+    assert same_weights(weights(run.model), weights(model))
+    assert 'not finite' in run.unadapted(run.looked_at()) and run.guard.good_step==0
+
+def test_patience(model, clip):
+    c = replace(FAST, lr=0., epochs=9.)
+    done = guarded(model, clip, 'offline', c, replace(RULE, every=2, patience=2))
+    # `lr=0` moves nothing but the loss's running means, and those are not looked through
+    assert done.run.guard.stopped=='the loss on frames kept apart did not come down in 2 looks' and done.run.done==6
+    assert done.why=='' and done.kp==pytest.approx(done.before[0], abs=1e-3)
+
+def test_online_a_stretch_that_is_rolled_back_is_answered_by_the_trained_network(model, clip, monkeypatch):
+    looks(monkeypatch, ['', 'bad', ''])
+    done = guarded(model, clip, 'online', FAST, RULE)
+    same = (done.kp==done.before[0]).all((1,2)) & (done.conf==done.before[1]).all(1)
+    assert list(np.flatnonzero(same))==[4, 5, 6, 7] and done.run.guard.events==[[4, 8, 'bad']] and not done.why
+
+def test_online_the_end_counts(model, clip, monkeypatch):
+    looks(monkeypatch, ['', '', 'bad in the end'])
+    done = guarded(model, clip, 'online', FAST, RULE)
+    assert not done.why and done.run.guard.events==[[8, 9, 'bad in the end']]
+    assert np.array_equal(done.kp[8], done.before[0][8]) and not np.array_equal(done.conf[7], done.before[1][7])
+
+
+# --- what is looked at
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(n=st.integers(0, 300), every=st.integers(0, 30))
+def test_frames_apart(n, every):
+    learned, apart = set_apart(n, every)
+    assert sorted([*learned, *apart])==list(range(n)) and not {*learned} & {*apart}
+    if every: assert len(apart)==len(range(every//2, n, every)) and (np.diff(apart)==every).all()
+    else: assert not len(apart)
+
+@pytest.mark.parametrize('mode', ['offline', 'online'])
+def test_frames_kept_apart_are_not_learned_from(model, clip, mode):
+    "Other pictures there: the same losses up to the first look, and the same weights."
+    _, apart = set_apart(9, 4)
+    other = clip.frames.copy(); other[apart] = 255-other[apart]
+    a, b = (Run(model, replace(clip, frames=f), FAST, replace(RULE, every=99)) for f in (clip.frames, other))
+    for i in range(9):
+        for run in (a, b): run.arrive(i) if mode=='online' else run.study()
+    assert a.losses==b.losses and same_weights(weights(a.model), weights(b.model))
+    assert len(a.losses)==(7 if mode=='online' else 9)
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(T=st.integers(1, 400), most=st.integers(1, 20), apart=st.integers(0, 12))
+def test_looked_at_is_bounded_and_spread(T, most, apart):
+    run = Run.__new__(Run)
+    run.apart, run.watch = set_apart(T, apart)[1], GuardConfig(apart=apart, most=most)
+    at = run.looked_at()
+    assert len(at)==min(most, len(run.apart)) and (np.diff(at)>0).all() and set(at)<=set(run.apart)
+
+def test_without_frames_apart_all_is_as_without_a_guard(model, clip):
+    for mode, f in (('offline', offline), ('online', online)):
+        a, b = guarded(model, clip, mode, FAST, GuardConfig(apart=0)), f(model, clip, FAST)
+        assert np.array_equal(a.kp, b.kp) and np.array_equal(a.run.losses, b.losses) and not a.why
+
+@pytest.mark.parametrize('n', [1, 2, 3])
+def test_quality_of_few_frames(model, clip, n):
+    q = quality(model, first(clip, n), model.perceptual.mean)
+    assert all(np.isfinite(v) and v>=0 for v in (q.loss, q.disagreement, q.bones))
+
+def test_quality_without_pairs_or_limbs(clip):
+    m = tiny_model(skeleton=Skeleton('two', ('nose', 'tail'))).eval()
+    q = quality(m, replace(clip, joints=None, vis=None, skel=m.cfg.skeleton), m.perceptual.mean)
+    assert q.bones==0 and q.disagreement>0 and np.isfinite(q.loss)
+
+@pytest.mark.parametrize('field', ['loss', 'disagreement', 'bones'])
+def test_what_is_not_a_number_is_worse(field):
+    good = Quality(1., 1., 1.)
+    assert got_worse(good, good)=='' and got_worse(replace(good, **{field: .9}), good)==''
+    for bad in (1.0001, float('nan'), float('inf')): assert got_worse(replace(good, **{field: bad}), good)
+
+def test_picked():
+    p = Picked('abcdef', np.array([1, 3, 5]))
+    assert [*p]==['b', 'd', 'f'] and p[-1]=='f' and p[np.int64(0)]=='b' and len(p)==3
+    for i in (3, -4):
+        with pytest.raises(IndexError): p[i]
+
+def test_picked_frames_of_a_clip(model, clip):
+    part = pick(clip, np.array([2, 5]))
+    assert part.name==clip.name and part.size==clip.size and np.array_equal(part.frames[1], clip.frames[5])
+    assert np.array_equal(predict(model, part)[0], predict(model, clip, [2, 5])[0])
+
+
+# --- saved and taken up again
+
+@pytest.mark.parametrize('mode', ['offline', 'online'])
+@pytest.mark.parametrize('cfg', [FAST, replace(FAST, agreement=0.), replace(FAST, per_frame=2, reset_every=3),
+                                 replace(FAST, lr=1e3)], ids=['usual', 'alone', 'resets', 'wild'])
+def test_a_run_taken_up_again_ends_the_same(model, clip, mode, cfg):
+    "Through a file that holds tensors and plain values only, at every second step."
+    def steps(run, a, b):
+        for i in range(a, b): run.arrive(i) if mode=='online' else run.study()
+    whole = Run(model, clip, cfg, RULE)
+    steps(whole, 0, 9)
+    for at in (4, 7):
+        run = Run(model, clip, cfg, RULE)
+        steps(run, 0, at)
+        file = io.BytesIO()
+        torch.save(run.state(), file); file.seek(0)
+        other = Run(model, clip, cfg, RULE)
+        other.resume(torch.load(file, weights_only=True))
+        steps(other, at, 9)
+        assert np.array_equal(other.losses, whole.losses, equal_nan=True) and other.done==whole.done
+        assert same_weights(weights(other.model), weights(whole.model))
+        assert same_moments(moments(other.learner.opt), moments(whole.learner.opt))
+        for k in Guard.KEPT: assert str(getattr(other.guard, k))==str(getattr(whole.guard, k)), k
+        assert other.unadapted(other.apart)==Run.unadapted(copy.deepcopy(whole), whole.apart)
