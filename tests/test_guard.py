@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import first, noise_clip, person, same_weights, tiny_model, weights
+from ttp_nb.clips import Clip
 from ttp_nb.guard import Guard, GuardConfig, Picked, Quality, Run, got_worse, guarded, pick, quality, set_apart
 from ttp_nb.joint_model import predict
 from ttp_nb.personalization import TTPConfig, offline, online
@@ -26,7 +27,7 @@ def same_moments(a, b):
 def looks(monkeypatch, answers):
     "What the guard's looks find, in turn: '' or what is worse."
     left = list(answers)
-    def look(self, step, apart, patience=False):
+    def look(self, step, asked, apart, patience=False):
         if apart is None: return
         self.looks.append({'step': step})
         if why := left.pop(0): self.back(step, why)
@@ -51,7 +52,7 @@ def test_what_is_not_finite_rolls_back_weights_and_moments(model, clip, what, va
     with torch.no_grad():
         if what=='a weight': m.head.weight[0,0] = value
         if what=='a frozen weight': m.head.bias[0] = value
-    run.after(losses, run.looked_at())
+    run.after(losses)
     assert same_weights(weights(run.model), was) and same_moments(moments(run.learner.opt), before)
     assert run.guard.events==[[3, 6, 'the loss or the weights were not finite']] and not run.guard.stopped
     run.study()   # and on it goes, with the held copy untouched
@@ -98,7 +99,7 @@ def test_going_back_goes_to_the_last_that_was_held(model, clip, monkeypatch):
         at[step] = weights(run.model)
     assert not left and run.guard.events==[[4, 8, 'bad'], [12, 16, 'bad again']] and run.guard.good_step==20
     assert same_weights(at[8], at[4]) and same_weights(at[16], at[12]) and not same_weights(at[12], at[8])
-    assert run.unadapted(run.looked_at())==''
+    assert run.unadapted()==''
 
 def test_it_stops_after_so_many_rollbacks_in_a_row(model, clip, monkeypatch):
     looks(monkeypatch, ['bad', 'bad', '', 'bad', 'bad', 'worst'])
@@ -110,16 +111,16 @@ def test_it_stops_after_so_many_rollbacks_in_a_row(model, clip, monkeypatch):
     was = weights(run.model)
     run.study()
     assert same_weights(weights(run.model), was) and len(run.losses)==24, 'it goes on learning'
-    assert run.unadapted(run.looked_at())=='', 'what was good at step 12 is kept'
+    assert run.unadapted()=='', 'what was good at step 12 is kept'
 
 def test_what_is_still_the_start_is_not_called_adapted(model, clip):
     "Rolled back at the very last step: the last look finds the trained network as good as itself."
     run = Run(model, clip, FAST, RULE)
     run.study()
     with torch.no_grad(): run.model.head.weight[:] = float('nan')
-    run.after([1.], run.looked_at())
+    run.after([1.])
     assert same_weights(weights(run.model), weights(model))
-    assert 'not finite' in run.unadapted(run.looked_at()) and run.guard.good_step==0
+    assert 'not finite' in run.unadapted() and run.guard.good_step==0
 
 def test_patience(model, clip):
     c = replace(FAST, lr=0., epochs=9.)
@@ -164,11 +165,18 @@ def test_frames_kept_apart_are_not_learned_from(model, clip, mode):
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(T=st.integers(1, 400), most=st.integers(1, 20), apart=st.integers(0, 12))
-def test_looked_at_is_bounded_and_spread(T, most, apart):
+def test_what_is_looked_at_is_bounded_and_spread(T, most, apart):
     run = Run.__new__(Run)
+    run.clip = Clip('c', np.zeros((T,2,3,3), np.uint8), np.tile([0.,0,2,1], (T,1)))
     run.apart, run.watch = set_apart(T, apart)[1], GuardConfig(apart=apart, most=most)
-    at = run.looked_at()
-    assert len(at)==min(most, len(run.apart)) and (np.diff(at)>0).all() and set(at)<=set(run.apart)
+    for end in (None, T, (T+1)//2):
+        first = 0 if end is None else max(0, end-most*max(1, apart))
+        asked, kept = run.frames(end)
+        there = run.apart[(run.apart>=first) & (run.apart<(end or T))]
+        at = asked.frames.at
+        assert len(at)==min(most, (end or T)-first) and (np.diff(at)>0).all() and at[0]==first
+        if kept is None: assert not len(there)
+        else: assert len(kept)==min(most, len(there)) and set(kept.frames.at)<=set(there)
 
 def test_without_frames_apart_all_is_as_without_a_guard(model, clip):
     for mode, f in (('offline', offline), ('online', online)):
@@ -226,4 +234,4 @@ def test_a_run_taken_up_again_ends_the_same(model, clip, mode, cfg):
         assert same_weights(weights(other.model), weights(whole.model))
         assert same_moments(moments(other.learner.opt), moments(whole.learner.opt))
         for k in Guard.KEPT: assert str(getattr(other.guard, k))==str(getattr(whole.guard, k)), k
-        assert other.unadapted(other.apart)==Run.unadapted(copy.deepcopy(whole), whole.apart)
+        assert other.unadapted()==copy.deepcopy(whole).unadapted()

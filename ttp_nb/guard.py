@@ -57,22 +57,23 @@ class Quality:
 @torch.no_grad()
 def quality(
     model:JointModel, # trained or adapted, in eval mode
-    clip:Clip, # frames to look at, best those never learned from
+    clip:Clip, # frames to ask about
     means:torch.Tensor, # (terms,) normalisers of the loss: the trained network's, for all that are compared
     mirrored:bool=True, # ask through mirrored crops, too: of a network that has seen such, and knows left from right
+    apart:Clip=None, # frames to repaint, never learned from; default: the same
 )->Quality:
     "Measures a network on a person's frames; nothing of the network changes."
     kp, side = seen_through(model, clip), (clip.boxes[:, 2:] - clip.boxes[:, :2]).max(1)                # (T,J,2), (T,)
     mirrored = mirrored and bool(model.cfg.skeleton.pairs)
     views = [v for v in VIEWS if mirrored or not v[2]]
-    apart = [np.linalg.norm(seen_through(model, clip, *v) - kp, axis=-1) / side[:, None] for v in views]
-    n, seen = len(clip), as_seen(clip, model.cfg)
+    far = [np.linalg.norm(seen_through(model, clip, *v) - kp, axis=-1) / side[:, None] for v in views]
+    n, seen = len(apart := apart or clip), as_seen(apart, model.cfg)
     pairs = make_pairs([(seen, i, (i + max(1, n // 2)) % n) for i in range(n)], no_shake(n), model.cfg.size)
     pairs = pairs.to(next(model.parameters()).device)
     repainted = model.reconstruct(model.pose(pairs.target)[1], pairs.reference)
     terms = model.perceptual.differences(repainted, pairs.target) / means.clamp(min=1e-12)
     bones = bone_changes(kp / side[:, None, None], model.cfg.skeleton)
-    return Quality(terms.sum().item(), float(np.mean(apart)), bones)
+    return Quality(terms.sum().item(), float(np.mean(far)), bones)
 
 
 def bone_changes(
@@ -101,7 +102,7 @@ def got_worse(
 class GuardConfig:
     "How an adaptation is watched."
     apart:int = 8 # one frame in so many is looked at and never learned from
-    most:int = 16 # frames looked at, at most: spread over the clip; online: the latest
+    most:int = 16 # frames looked at, at most: spread over the clip, online over the latest `most * apart`
     every:int = 12 # steps (online: frames) from look to look
     patience:int = 3 # offline: looks without a lower loss on frames kept apart, then it stops
     chances:int = 3 # times it is rolled back in a row, then it stops
@@ -145,13 +146,14 @@ class Guard:
 @patch
 def look(self:Guard,
     step:int, # steps done
+    asked:Clip, # frames to ask about
     apart:Clip|None, # frames kept apart, or None while there are none
     patience:bool=False, # stop when nothing is gained any more
 ):
     "Compares with the trained network on frames kept apart, then holds or rolls back."
     if apart is None: return
     flip, both = self.learner.cfg.pairs.flip, (self.learner.model, self.learner.trained)
-    now, before = (quality(m, apart, self.means, flip) for m in both)
+    now, before = (quality(m, asked, self.means, flip, apart) for m in both)
     self.looks.append({'step': step, 'now': asdict(now), 'before': asdict(before)})
     if why := got_worse(now, before): return self.back(step, why)
     self.hold(step)
@@ -165,13 +167,13 @@ def look(self:Guard,
 def after_steps(self:Guard,
     step:int, # steps done
     losses:list, # of the last ones
-    apart, # function without arguments: frames kept apart, or None
+    frames, # function without arguments: frames to ask about, frames kept apart or None
     patience:bool=False, # as in `look`
 ):
     "To be called after each step (online: after each frame's)."
     finite = np.isfinite(losses).all() and all(p.isfinite().all() for p in self.learner.model.parameters())
     if not finite: self.back(step, 'the loss or the weights were not finite')
-    elif step % self.cfg.every == 0: self.look(step, apart(), patience)
+    elif step % self.cfg.every == 0: self.look(step, *frames(), patience)
 
 # %% ../nbs/15_guard.ipynb #09a97365
 class Picked(Sequence):
@@ -225,28 +227,33 @@ class Run:
         if not self.guard.stopped and i in self.learned:
             self.learner.believe([at])
             new = self.learner.online_steps(int(at))
-        self.after(new, self.apart[self.apart <= i][-self.watch.most:])
+        self.after(new, i + 1)
 
     def study(self):
         "Offline: one step."
         if not self.done: self.learner.believe(range(len(self.learned)))
-        if not self.guard.stopped: self.after([self.learner.offline_step(self.done)], self.looked_at(), True)
+        if not self.guard.stopped: self.after([self.learner.offline_step(self.done)], None, True)
 
-    def looked_at(self)->np.ndarray: # frames
-        "Offline: those kept apart, at most so many."
-        n, most = len(self.apart), self.watch.most
-        return self.apart if n <= most else self.apart[np.arange(most) * n // most]
+    def frames(self,
+        end:int=None, # online: frames so far; None: all
+    )->tuple: # frames to ask about, frames kept apart or None
+        "What the guard looks at: spread over the clip, or online over its latest part."
+        most, every = self.watch.most, max(1, self.watch.apart)
+        first, end = (0, len(self.clip)) if end is None else (max(0, end - most * every), end)
+        few = lambda at: at if len(at) <= most else at[np.arange(most) * len(at) // most]
+        apart = few(self.apart[(self.apart >= first) & (self.apart < end)])
+        return pick(self.clip, few(np.arange(first, end))), pick(self.clip, apart) if len(apart) else None
 
     def after(self,
         new:list, # losses
-        at:np.ndarray, # frames to look at
+        end:int=None, # as in `frames`
         patience:bool=False, # as in `Guard.look`
     ):
         "Counts and lets the guard do its work."
         self.losses += new
         self.done += 1
         if self.guard.stopped: return
-        self.guard.after_steps(self.done, new, lambda: pick(self.clip, at) if len(at) else None, patience)
+        self.guard.after_steps(self.done, new, lambda: self.frames(end), patience)
 
 # %% ../nbs/15_guard.ipynb #64c7b2bb
 @patch
@@ -279,13 +286,13 @@ def finite(self:Run)->bool:
 
 @patch
 def unadapted(self:Run,
-    at:np.ndarray, # frames to look at
+    end:int=None, # as in `frames`
 )->str: # why the trained network's answers are to be kept; '' if the adapted one's are
     "The last look. What ends worse than it began is rolled back; where that leads to the start, nothing was adapted."
     g = self.guard
     if not g.stopped and (not g.looks or g.looks[-1]['step'] != self.done):
-        g.look(self.done, pick(self.clip, at) if len(at) else None)
-    if not len(at) and not self.finite(): g.back(self.done, 'the answers were not finite')
+        g.look(self.done, *self.frames(end))
+    if not len(self.apart) and not self.finite(): g.back(self.done, 'the answers were not finite')
     return '' if g.good_step or not g.events else f'no look found it as good as the trained network: {g.events[-1][2]}'
 
 # %% ../nbs/15_guard.ipynb #3f42aba6
@@ -312,10 +319,10 @@ def guarded(
         for i in range(len(clip)):
             run.arrive(i)
             answers.append(predict(run.model, clip, [i]))
-        why = run.unadapted(run.apart[-watch.most:])
+        why = run.unadapted(len(clip))
     else:
         while run.done < round(cfg.epochs * len(run.learned)) and not run.guard.stopped: run.study()
-        why = run.unadapted(run.looked_at())
+        why = run.unadapted()
     if why: return Watched(*before, before, why, run)
     kp, conf = map(np.concatenate, zip(*answers)) if answers else predict(run.model, clip)
     for a, b, _ in run.guard.events if answers else []: kp[a:b], conf[a:b] = before[0][a:b], before[1][a:b]

@@ -263,7 +263,7 @@ def go_online(self:Task)->str: # why the adapted answers are not kept, or ''
         self.answer(self.after, run.model, [i])
         if run.done % SAVE == 0: save_state(path, run.state())
         self.bar.update()
-    return run.unadapted(run.apart[-run.watch.most:])
+    return run.unadapted(len(self.clip))
 
 # %% ../nbs/18_your_video.ipynb #8ed59ea8
 @patch
@@ -280,7 +280,7 @@ def go_offline(self:Task)->str: # why the adapted answers are not kept, or ''
         run.study()
         if run.done % SAVE == 0: save_state(path, {'run': run.state()})
         self.bar.update()
-    why = state['why'] if 'why' in state else run.unadapted(run.looked_at())
+    why = state['why'] if 'why' in state else run.unadapted()
     save_state(path, {'run': run.state(), 'why': why})
     if not why: self.all_frames(self.after, run.model)
     return why
