@@ -164,7 +164,7 @@ def test_the_models_that_come_along(name):
     if not path.is_file(): pytest.skip(f'{path.name} is not in this checkout')
     assert shipped(name)==path and path.stat().st_size<30e6
     m,card = load_model(path, PENN13),read_card(path)
-    assert card['kind']==name.removeprefix('small_') and card['command'].startswith('ttp train')
+    assert card['kind']==('baseline' if name=='small_baseline' else 'joint') and card['command'].startswith('ttp train')
     assert 'seed' in card['training']
     c = person(1, 'valid', 8)
     d = np.linalg.norm(predict(m, c)[0]-c.joints, axis=-1)[c.vis]

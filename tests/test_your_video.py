@@ -444,9 +444,9 @@ def test_online_what_was_rolled_back_is_answered_by_the_trained_network(run, d, 
     "One look that is bad, in the middle."
     from ttp_nb.guard import Guard
     look = Guard.look
-    def once(self, step, apart, patience=False):
+    def once(self, step, asked, apart, patience=False):
         if step==8: return self.back(step, 'worse, says the test')
-        if step>8: return look(self, step, None)
+        if step>8: return look(self, step, asked, None)
         return self.hold(step)
     monkeypatch.setattr(Guard, 'look', once)
     result = run(mode='online', cfg=replace(FAST, lr=1e-2), watch=GuardConfig(apart=4, every=4))
