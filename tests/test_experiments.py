@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import first, global_state, leftovers, no_joints, noise_clip, person, same_weights, tiny_model, weights
-from ttp_nb.experiments import (ALL, SCENARIOS, adaptation_curves, before_after_frames, clip_scenarios, crop_window,
+from ttp_nb.experiments import (ALL, SCENARIOS, adaptation_curves, clip_scenarios, crop_window,
                                 demo_figure, diagnose, evaluate, gain_bars, new_people, per_clip, read_predictions,
                                 run_clips, save_clip, score, show_table, table_rows)
 from ttp_nb.joint_model import load_model, predict, save_model
@@ -275,13 +275,6 @@ def test_a_window_is_a_square_inside_the_frame(box, size):
     x0,y0,x1,y1 = crop_window((min(box[0], box[2]), min(box[1], box[3]), max(box[0], box[2])+4, max(box[1], box[3])+4),
                               size)
     assert 0<=x0<x1<=size[0] and 0<=y0<y1<=size[1] and abs((x1-x0)-(y1-y0))<=1
-
-def test_side_by_side_frames(path):
-    c = people(1)[0]
-    found = clip_scenarios(load_model(path), c, ('before', 'offline'), FAST)
-    (w,h),frames = c.size,list(before_after_frames(c, found))
-    assert len(frames)==len(c) and all(f.shape==(2*h,4*w,3) and f.dtype==np.uint8 for f in frames)
-    assert (frames[0][:,:2*w]!=frames[0][:,2*w:]).any()
 
 def test_curves_of_loss_and_pck(path):
     model,clips = load_model(path),[replace(person(i, 'test', 4), torso=np.full(4, 99.)) for i in (0, 2)]

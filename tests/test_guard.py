@@ -200,7 +200,7 @@ def test_what_is_not_a_number_is_worse(field):
     for bad in (1.0001, float('nan'), float('inf')): assert got_worse(replace(good, **{field: bad}), good)
 
 def test_picked():
-    p = Picked('abcdef', np.array([1, 3, 5]))
+    p = Picked('abcdef', np.array([1, 3, 5]), (1, 1))
     assert [*p]==['b', 'd', 'f'] and p[-1]=='f' and p[np.int64(0)]=='b' and len(p)==3
     for i in (3, -4):
         with pytest.raises(IndexError): p[i]

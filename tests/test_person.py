@@ -7,7 +7,7 @@ from torchvision.models import detection
 from ttp_nb.clips import Clip, penn_clips, read_penn_label
 from ttp_nb.person import (Track, choose, detect_people, fill_gaps, find_person, follow, iou, parse_box,
                            people_detector, person_boxes, read_boxes, track_boxes, whole_frame)
-from ttp_nb.skeletons import TTPError
+from ttp_nb.skeletons import TTPError, UnusableInput
 from ttp_nb.video import open_frames, write_mp4
 
 PENN = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
@@ -282,7 +282,7 @@ def test_choosing_by_a_point():
     a,b = still(60, h=80),still(70, h=40)
     for at,who in ((None, a), ((70,60,3), b), ((61,60,3), a)): assert choose([a,b], SIZE, at)[0] is who
     for at in ((200,60,3), (60,60,10), (60,60,-1)):
-        with pytest.raises(TTPError, match='nobody was seen'): choose([a,b], SIZE, at)
+        with pytest.raises(UnusableInput, match='nobody was seen'): choose([a,b], SIZE, at)
 
 
 def test_boxes_of_all_frames():
@@ -326,7 +326,7 @@ def test_one_frame():
 
 
 def test_nobody():
-    with pytest.raises(TTPError, match='walk.mp4: nobody in 2 frames looked at, of 5.*160x120.*--box'):
+    with pytest.raises(UnusableInput, match='walk.mp4: nobody in 2 frames looked at, of 5.*160x120.*--box'):
         find_person(Watched(5), lambda f: [])
 
 

@@ -5,12 +5,14 @@ from pathlib import Path
 import av, cv2, numpy as np, psutil, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import global_state, noise_clip, tiny_model, weights
+from tqdm.auto import tqdm
 from ttp_nb import your_video
 from ttp_nb.cli import main
 from ttp_nb.exports import EXPORTS, read_coco, read_deeplabcut, read_keypoints, read_npz, read_openpose
 from ttp_nb.geometry import apply_affine, box_to_center_scale, crop_affine
 from ttp_nb.guard import GuardConfig
 from ttp_nb.joint_model import load_model, predict, save_model
+from ttp_nb.pairs import PairConfig
 from ttp_nb.personalization import TTPConfig
 from ttp_nb.skeletons import Skeleton, TTPError
 from ttp_nb.video import Frames, open_frames, probe, write_mp4
@@ -238,6 +240,24 @@ def test_a_finished_folder_stays_as_it_is(run, tmp_path):
     assert np.abs(again.kp-first.kp).max()<1e-3 and again.about['guard']['why']==first.about['guard']['why']
     assert was=={p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path/'out').iterdir()}
 
+@pytest.mark.parametrize('changes', [dict(mode='none'), dict(cfg=replace(FAST, seed=1)), dict(smooth=True)])
+def test_a_finished_folder_of_something_else_is_not_written_over(run, tmp_path, changes):
+    run(mode='online')
+    was = files(tmp_path/'out')
+    with pytest.raises(TTPError, match='holds the results of another.*another --out'):
+        run(**dict(mode='online') | changes, resume=True)
+    assert files(tmp_path/'out')==was
+
+@pytest.mark.parametrize('asked,apart,memory,want', [
+    (None, 8, 3e8, 111), (5, 8, 3e8, 5), (0, 8, 3e8, 0), (None, 0, 3e8, 135), (None, 16, 0, 0), (None, 8, 0, 6)])
+def test_references_lie_within_memory(tmp_path, monkeypatch, asked, apart, memory, want):
+    monkeypatch.setattr(your_video, 'MEMORY', memory)
+    net, film = tiny_model().eval(), open_frames(np.zeros((3,48,64,3), np.uint8))
+    cfg = TTPConfig(pairs=PairConfig(reach=asked))
+    task = your_video.make_task(film, np.tile([8.,8,40,40], (3,1)), net, net, 'online', cfg, GuardConfig(apart=apart),
+                                tmp_path, tqdm(disable=True))
+    assert task.run.cfg.pairs.reach==want
+
 @pytest.mark.parametrize('missing', ['report.html', 'overlay.mp4', 'keypoints.npz'])
 def test_what_is_missing_is_made(run, tmp_path, missing):
     run(mode='none', exports=('npz',))
@@ -288,7 +308,9 @@ def test_boxes_that_have_changed_do_not_go_on(run, d, tmp_path, monkeypatch):
         run(box=str(boxes), mode='none', resume=True)
     first = run(box=str(boxes), mode='none')
     write(17)
-    assert not np.array_equal(run(box=str(boxes), mode='none', resume=True, say=say.append).boxes, first.boxes)
+    with pytest.raises(TTPError, match='holds the results of another'):
+        run(box=str(boxes), mode='none', resume=True, say=say.append)
+    assert not np.array_equal(run(box=str(boxes), mode='none', say=say.append).boxes, first.boxes)
     assert not say, 'it is not complete already'
 
 def test_no_room_left(run, monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ __all__ = ['OPTIONS', 'MEANS', 'TRAINED', 'CFG', 'DATA', 'ROOT', 'DEVICE', 'WORK
 # %% ../nbs/20_cli.ipynb #d3079272
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -56,10 +57,13 @@ def demo(
     args:argparse.Namespace, # clips, seed, out, model, device, workers
 ):
     "Compares before, online and offline on people never seen, and shows the result."
-    from ttp_nb.experiments import before_after_frames, demo_figure, read_predictions
+    import numpy as np
+
+    from ttp_nb.experiments import demo_figure, read_predictions
+    from ttp_nb.exports import Result
     from ttp_nb.personalization import TTPConfig
+    from ttp_nb.report import write_overlay
     from ttp_nb.synthetic import synthetic_clips
-    from ttp_nb.video import write_mp4
     path, model = usable_model(args)
     check_folder(args.out)
     clips, out = synthetic_clips(args.clips, 'test', args.seed), Path(args.out)
@@ -67,8 +71,10 @@ def demo(
                      data='synthetic', people_seed=args.seed)
     say('drawing the figure and the video')
     demo_figure(out / 'demo.png', model, clips, result, out / 'predictions')
-    first = read_predictions(out / 'predictions', clips[0])
-    write_mp4(out / 'before_after.mp4', before_after_frames(clips[0], first), fps=12)
+    first, t = clips[0], np.arange(len(clips[0]))
+    found = read_predictions(out / 'predictions', first)
+    both = Result(first.skel, t, t / 12, *found['offline'], *found['before'], first.boxes, first.size, {})
+    write_overlay(both, first.frames, out / 'before_after.mp4')
     say(f'Look at {out}/demo.png and {out}/before_after.mp4; the numbers are in {out}/results.json.\n'
         'Next: `make lab` opens JupyterLab; start with nbs/index.ipynb, which explains how this works.')
 
@@ -200,7 +206,7 @@ def personalize(
         stop(f'{other[0]}: only settings of personalization can be changed here, e.g. personalization.lr 1e-4.')
     out = Path(args.out or f'output/{Path(os.path.abspath(args.file)).stem}')
     check_folder(out)
-    exports = tuple(e for e in args.export.replace(',', ' ').split())
+    exports = tuple(args.export.replace(',', ' ').split())
     result = run(args.file, out, args.model or shipped('small_joint'), args.mode, args.box,
                  with_values(Recipe(), ours).personalization, profile=args.profile, exports=exports, smooth=args.smooth,
                  strict=args.strict, resume=args.resume, device=args.device, say=say,
@@ -304,7 +310,7 @@ def main(
 )->int: # exit code, see `CODES`
     "Runs the command; prints errors that the user can mend as one line."
     args = parse(argv)
-    args.command_line = ' '.join(['ttp', *(sys.argv[1:] if argv is None else argv)])
+    args.command_line = shlex.join(['ttp', *(sys.argv[1:] if argv is None else argv)])
     from ttp_nb.skeletons import TTPError
     try:
         check_args(args)

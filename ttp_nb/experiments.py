@@ -6,8 +6,8 @@
 __all__ = ['SCENARIOS', 'ADAPT', 'ALL', 'PUBLISHED', 'PENN_FRAMES', 'at_hand', 'clip_scenarios', 'adapted', 'number', 'score',
            'table_rows', 'show_table', 'evaluate', 'summary', 'label_sum', 'finished', 'run_clips', 'one_by_one',
            'per_clip', 'save_clip', 'read_predictions', 'new_people', 'seen_points', 'diagnose', 'pose_grid',
-           'crop_window', 'gain_bars', 'adaptation_curves', 'watched', 'curve_axes', 'demo_figure',
-           'before_after_frames', 'reproduce', 'subset_note', 'part_pck', 'paper_table']
+           'crop_window', 'gain_bars', 'adaptation_curves', 'watched', 'curve_axes', 'demo_figure', 'reproduce',
+           'subset_note', 'part_pck', 'paper_table']
 
 # %% ../nbs/17_experiments.ipynb #45c30e92
 import copy
@@ -19,7 +19,6 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from tqdm.auto import tqdm
@@ -453,22 +452,6 @@ def demo_figure(
     curve_axes(ax[2:], *adaptation_curves(model, few, cfg))
     with atomic_path(path) as tmp: fig.savefig(tmp, dpi=100, format='png', metadata={'Software': None})
     plt.close(fig)
-
-# %% ../nbs/17_experiments.ipynb #75e2c438
-def before_after_frames(
-    clip:Clip, # the person
-    found:dict, # of `clip_scenarios`
-    zoom:int=2, # enlargement of the frames
-): # yields (H,2W,3) uint8 RGB
-    "Side by side: the joints before and after personalization."
-    for t in range(len(clip)):
-        halves = []
-        for s in ('before', 'offline'):
-            big = cv2.resize(clip.frames[t], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-            big = draw_pose(big, found[s][0][t] * zoom + (zoom - 1) / 2, skel=clip.skel)
-            cv2.putText(big, s, (8, 22), cv2.FONT_HERSHEY_SIMPLEX, .6, (255, 255, 255), 2, cv2.LINE_AA)
-            halves.append(big)
-        yield np.hstack(halves)
 
 # %% ../nbs/17_experiments.ipynb #f406f9f8
 PUBLISHED = {'penn': {'baseline': 85.233, 'before': 86.283, 'online': 87.660, 'offline': 88.633}}

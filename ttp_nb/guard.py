@@ -101,7 +101,7 @@ def got_worse(
 @dataclass(frozen=True)
 class GuardConfig:
     "How an adaptation is watched."
-    apart:int = 8 # one frame in so many is looked at and never learned from
+    apart:int = 8 # one frame in so many is never learned from, and tells how well others are repainted
     most:int = 16 # frames looked at, at most: spread over the clip, online over the latest `most * apart`
     every:int = 12 # steps (online: frames) from look to look
     patience:int = 3 # offline: looks without a lower loss on frames kept apart, then it stops
@@ -119,6 +119,7 @@ class Guard:
         self.learner, self.cfg, self.means = learner, cfg, learner.trained.perceptual.mean.clone()
         self.looks, self.events, self.stopped = [], [], ''   # measures; from, to, why of rollbacks; why it ended
         self.lowest, self.idle = float('inf'), 0
+        self.frames = self.before = None   # what was looked at last, and the trained network's measures there
         self.hold(0)
 
     def hold(self,
@@ -146,16 +147,18 @@ class Guard:
 @patch
 def look(self:Guard,
     step:int, # steps done
-    asked:Clip, # frames to ask about
-    apart:Clip|None, # frames kept apart, or None while there are none
+    asked:Clip, # frames to ask about, of `pick`
+    apart:Clip|None, # frames kept apart, of `pick`, or None while there are none
     patience:bool=False, # stop when nothing is gained any more
 ):
-    "Compares with the trained network on frames kept apart, then holds or rolls back."
+    "Compares with the trained network, then holds or rolls back."
     if apart is None: return
-    flip, both = self.learner.cfg.pairs.flip, (self.learner.model, self.learner.trained)
-    now, before = (quality(m, asked, self.means, flip, apart) for m in both)
-    self.looks.append({'step': step, 'now': asdict(now), 'before': asdict(before)})
-    if why := got_worse(now, before): return self.back(step, why)
+    rest, frames = (self.means, self.learner.cfg.pairs.flip, apart), [*asked.frames.at, *apart.frames.at]
+    if frames != self.frames:   # offline they stay the same, and so does what the trained network has on them
+        self.frames, self.before = frames, quality(self.learner.trained, asked, *rest)
+    now = quality(self.learner.model, asked, *rest)
+    self.looks.append({'step': step, 'now': asdict(now), 'before': asdict(self.before)})
+    if why := got_worse(now, self.before): return self.back(step, why)
     self.hold(step)
     self.idle = 0 if now.loss < self.lowest else self.idle + 1
     self.lowest = min(self.lowest, now.loss)
@@ -177,8 +180,8 @@ def after_steps(self:Guard,
 
 # %% ../nbs/15_guard.ipynb #09a97365
 class Picked(Sequence):
-    "Some of a sequence's items, read when asked for."
-    def __init__(self, items, at): self.items, self.at = items, at
+    "Some frames of a sequence, read when asked for."
+    def __init__(self, items, at, size): self.items, self.at, self.size = items, at, size   # size: (W,H) of the frames
     def __len__(self): return len(self.at)
     def __getitem__(self, i): return self.items[int(self.at[range(len(self.at))[i]])]   # no slices: nobody needs them
 
@@ -188,9 +191,7 @@ def pick(
     at, # frames, whole numbers
 )->Clip: # those frames, without labels
     "Some frames of a clip, as a clip of the same name."
-    frames = Picked(clip.frames, at)
-    frames.size = clip.size
-    return Clip(clip.name, frames, clip.boxes[at], skel=clip.skel)
+    return Clip(clip.name, Picked(clip.frames, at, clip.size), clip.boxes[at], skel=clip.skel)
 
 
 def set_apart(

@@ -16,7 +16,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import linear_sum_assignment
 from tqdm.auto import tqdm
-from .skeletons import TTPError
+from .skeletons import TTPError, UnusableInput
 from .clips import _frames_said
 
 # %% ../nbs/05c_person.ipynb #3608fd48
@@ -151,7 +151,7 @@ def _load_weights(model, W):
     except Exception as e:   # no connection, no room; pickle, zip, torch: all kinds
         if file.is_file():
             raise TTPError(f'{file} is damaged ({type(e).__name__}). Remove it; it is fetched anew when needed.') from e
-        raise TTPError(f"Finding the person needs a detector's weights (74 MB), which could not be fetched ({e}). "
+        raise UnusableInput(f"Finding the person needs a detector's weights (74 MB), which could not be fetched ({e}). "
                        f'Connect once, or put {W.url} into {file.parent}. Or {_WAYS}.') from e
     return model
 
@@ -266,7 +266,7 @@ def choose(
     rank = sorted(tracks, key=lambda k: (-weight(k), k.t[0], *k.boxes[0]))
     i = 0 if at is None else int(np.argmin(off := [_from_point(k, *at) for k in rank]))
     if at is not None and off[i]==np.inf:
-        raise TTPError('nobody was seen at x={:g}, y={:g} in frame {:g}; take a point on the body.'.format(*at))
+        raise UnusableInput('nobody was seen at x={:g}, y={:g} in frame {:g}; take a point on the body.'.format(*at))
     return rank[i],rank[:i]+rank[i+1:]
 
 # %% ../nbs/05c_person.ipynb #17797ef5
@@ -323,8 +323,8 @@ def find_person(
     looks = len({*range(0, T, every), T-1})
     if not tracks:
         where = getattr(frames, 'source', 'find_person')
-        raise TTPError(f'{where}: nobody in {looks} frames looked at, of {T}. Is there a person in it, large enough in '
-                       f'{w}x{h}? If so, {_WAYS}.')
+        raise UnusableInput(f'{where}: nobody in {looks} frames looked at, of {T}. Is there a person in it, large '
+                            f'enough in {w}x{h}? If so, {_WAYS}.')
     person,others = choose(tracks, (w,h), at)
     return track_boxes(person, T, every/2),_about(person, others, looks, every)
 
