@@ -2,6 +2,7 @@
 import json, os, re, shutil, subprocess, sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from urllib.error import URLError
 import av, cv2, numpy as np, pytest, torch
 from scipy.io import loadmat, savemat
 from tiny import leftovers, noise_clip, person, tiny_model
@@ -558,10 +559,11 @@ def test_nobody_is_there(own, monkeypatch, tmp_path):
     unusable(own(box=None), 'nobody', '--box')
     assert not (tmp_path/'out'/'keypoints.json').exists()
 
-def test_the_detector_cannot_be_had(own, monkeypatch):
-    def lost(): raise TTPError("Finding the person needs a detector's weights, which could not be fetched.")
-    monkeypatch.setattr(person_module, 'people_detector', lost)
-    unusable(own(box=None), 'weights')
+def test_the_detector_cannot_be_had(own, monkeypatch, tmp_path):
+    def no_net(*a, **kw): raise URLError('no network')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr('torch.hub.download_url_to_file', no_net)
+    unusable(own(box=None), 'weights', 'no network', '--box')
 
 def test_somebody_is_found(own, monkeypatch, tmp_path):
     found = np.array([[15, 8, 60, 52, .9]])
