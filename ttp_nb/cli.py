@@ -253,7 +253,7 @@ SWITCHES = {'smooth': 'smooth the joints (One-Euro online, else Savitzky-Golay);
             'strict': 'a damaged video is an error', 'resume': 'go on where the run in --out was stopped'}
 CODES = ("ttp COMMAND --help explains a command and gives an example.\n\nexit codes:\n"
          "  0    done\n  2    wrong usage: options, files or settings that do not fit\n"
-         "  3    unusable input: a video that cannot be read, or nobody found in it\n"
+         "  3    unusable input: a video that cannot be read, or in which nobody can be found\n"
          "  4    done, but the guard kept the joints of the unadapted model\n"
          "  130  interrupted; what was done is saved, --resume goes on")
 

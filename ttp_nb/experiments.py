@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SCENARIOS', 'ADAPT', 'ALL', 'PUBLISHED', 'PENN_FRAMES', 'at_hand', 'clip_scenarios', 'adapted', 'number', 'score',
            'table_rows', 'show_table', 'evaluate', 'summary', 'label_sum', 'finished', 'run_clips', 'one_by_one',
-           'per_clip', 'save_clip', 'read_predictions', 'new_people', 'seen_points', 'diagnose', 'pose_grid',
-           'crop_window', 'gain_bars', 'adaptation_curves', 'watched', 'curve_axes', 'demo_figure', 'reproduce',
-           'subset_note', 'part_pck', 'paper_table']
+           'per_clip', 'save_clip', 'read_predictions', 'new_people', 'seen_points', 'body_map', 'clip_measures',
+           'diagnose', 'pose_grid', 'crop_window', 'gain_bars', 'adaptation_curves', 'watched', 'curve_axes',
+           'demo_figure', 'reproduce', 'subset_note', 'part_pck', 'paper_table']
 
 # %% ../nbs/17_experiments.ipynb #45c30e92
 import copy
@@ -332,24 +332,42 @@ def seen_points(
     return marginal_keypoints(hm), joints, peak_distance(hm), used
 
 # %% ../nbs/17_experiments.ipynb #bfc0235f
+def body_map(
+    model:JointModel, # trained, in eval mode
+    known:list, # people with joints: frames enough for 2K+1 unknowns
+)->tuple: # the linear map from K points to J joints, of `linear_fit`; (J,2) the mean pose, in cells
+    "What can be known of the joints from the self-supervised points, and without them."
+    kp, joints = (torch.cat(x) for x in list(zip(*[seen_points(model, c) for c in known]))[:2])
+    return linear_fit(kp, joints), joints.mean(0)
+
+
+def clip_measures(
+    model:JointModel, # trained, in eval mode; not changed
+    clip:Clip, # with joints
+    fit, # linear map, and
+    mean_pose, # of `body_map`, on other people
+)->dict: # measure -> number; 'maps a joint' is NaN in the shared design
+    "PCK of one clip, and why personalization should help there, or not."
+    clip = at_hand(clip)
+    (kp, joints, far, used), pull = seen_points(model, clip), alignment(model, clip)
+    miss = lambda places: (places - joints).norm(dim=-1).mean().item()
+    return {'pck': clip_pck(*score(clip, {'before': predict(model, clip)})['before']),
+            'linear error': miss(linear_places(kp, fit)), 'mean pose error': miss(mean_pose),
+            'peak distance': far.mean().item(), 'maps a joint': used.mean().item(),
+            'cosine': pull['cosine'], 'gradient length': pull['self_supervised']}
+
+
 def diagnose(
     model:JointModel, # trained; not changed
     clips:list, # people to ask about, with joints
-    known:list, # other people, on whom the linear map is fitted: frames enough for 2K+1 unknowns
+    known:list, # other people, on whom the linear map is fitted
 )->dict: # measure -> (mean, low, high) over the clips; no 'maps a joint' in the shared design
     "Why personalization should help these people, or not."
     model = copy.deepcopy(model).eval()
-    points = [seen_points(model, c) for c in known]
-    kp, joints = (torch.cat(x) for x in list(zip(*points))[:2])
-    fit, mean_pose, rows = linear_fit(kp, joints), joints.mean(0), []
-    for c in map(at_hand, clips):
-        kp, joints, far, used = seen_points(model, c)
-        pull = alignment(model, c)
-        rows.append([clip_pck(*score(c, {'before': predict(model, c)})['before']),
-                     (linear_places(kp, fit) - joints).norm(dim=-1).mean(), (mean_pose - joints).norm(dim=-1).mean(),
-                     far.mean(), used.mean(), pull['cosine'], pull['self_supervised']])
-    names = ('pck', 'linear error', 'mean pose error', 'peak distance', 'maps a joint', 'cosine', 'gradient length')
-    return {k: bootstrap(v) for k, v in zip(names, np.array(rows, float).T) if np.isfinite(v).any()}
+    base = body_map(model, known)
+    rows = [clip_measures(model, c, *base) for c in clips]
+    values = {k: np.array([r[k] for r in rows], float) for k in rows[0]}
+    return {k: bootstrap(v) for k, v in values.items() if np.isfinite(v).any()}
 
 # %% ../nbs/17_experiments.ipynb #59e44f0b
 def pose_grid(
