@@ -62,12 +62,15 @@ def test_other_weights_under_the_same_name(lab, nets):
     save_model(tiny_model(seed=5), nets['0'][0])
     with pytest.raises(TTPError, match='another network'): compare(lab, 'x', nets, SETS)
 
-def test_once(tmp_path):
-    made = []
-    def f(a): made.append(a); return {'a': a}
-    assert once(tmp_path/'d'/'x.json', f, 1)==once(tmp_path/'d'/'x.json', f, 2)=={'a': 1} and made==[1]
-    with pytest.raises(ValueError): once(tmp_path/'y.json', lambda: float('nan'))
-    assert not leftovers(tmp_path) and not (tmp_path/'y.json').exists()
+def test_once(lab):
+    net,made = tiny_model(),[]
+    def f(net, clip, a=0): made.append(a); return {'a': a}
+    a,b = noise_clip(seed=0),noise_clip(seed=1)      # of the same name
+    ask = lambda clip=a, net=net, **settings: once(lab, 'x', net, clip, settings, f, len(made))
+    assert [ask(), ask(), ask(b), ask(lr=1.), ask(lr=2.), ask(net=tiny_model(seed=1)), ask(lr=1.)]==[
+        {'a': i} for i in (0, 0, 1, 2, 3, 4, 2)]
+    with pytest.raises(ValueError): once(lab, 'y', net, a, {}, lambda *x: float('nan'))
+    assert not leftovers(Path(lab.out)) and not (Path(lab.out)/'y').exists()
 
 def test_without_labels_there_are_no_tracks(lab):
     assert [*lab.people(('drawn, gap 0',), 1)]==['drawn, gap 0']
@@ -154,6 +157,12 @@ def test_files_are_merged_by_kind(tmp_path):
     lab = Lab(kept=str(tmp_path))
     lab.keep('x', {'a': {'1': []}}), lab.keep('y', {'a': {'2': []}, 'b': {'2': []}})
     assert read_kept('x', 'y', kept=tmp_path)=={'a': {'1': [], '2': []}, 'b': {'2': []}}
+    with pytest.raises(TTPError, match='y: 2 is known'): read_kept('x', 'y', 'y', kept=tmp_path)
+
+def test_other_people_are_not_paired():
+    row = lambda n: [{'name': n, 'before': 1., 'online': 2.}]
+    found = {'a': {'1': row('x'), '2': row('y')}}
+    with pytest.raises(TTPError, match='different people'): gains(found, ('1', 'online'), ('2', 'before'))
 
 
 # --- what comes with the project
@@ -184,7 +193,7 @@ def test_the_same_network_says_the_same_before():
     known = lambda f, s: [r['pck'] for r in strict(KEPT/f'{f}.json')[s]]
     for s in NEW:
         assert known('small_pull_measures', s)==before('small_pull', s, 'repainting alone')
-        for n in ('500', '1000', '2000'): assert known(f'small_measures_{n}', s)==before('small_lengths', s, n)
+        for n in ('500', '1000', '2000', '10000'): assert known(f'small_measures_{n}', s)==before('small_lengths', s, n)
 
 def test_the_default_of_longer_adaptation_is_the_default():
     for s in NEW:
