@@ -1,9 +1,10 @@
 """Training: processes killed at any moment, resumed, and compared byte for byte with a run that nobody disturbed."""
-import json, os, shutil, signal, subprocess, sys, traceback
+import json, os, shutil, signal, subprocess, sys, threading, traceback
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest, torch
 from safetensors.torch import load_file
+from tqdm.auto import tqdm
 from tiny import (RECIPE, TINY, global_state, leftovers, no_joints, noise_clip, people, same_weights, tiny_model,
                   weights)
 from ttp_nb import training
@@ -93,6 +94,7 @@ class Forked:
         try:
             os.close(r)
             sys.stdout = os.fdopen(w, 'w')
+            tqdm.set_lock(threading.RLock())   # the copied one is shared: whoever dies holding it stops all others
             child(*args)
             code = 0
         except BaseException: traceback.print_exc(file=sys.stdout)

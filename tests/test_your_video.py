@@ -71,9 +71,10 @@ def rows(out):
 # --- killed
 
 ZYGOTE = r'''
-import json, os, signal, sys
+import json, os, signal, sys, threading
 from pathlib import Path
 import torch
+from tqdm.auto import tqdm
 from ttp_nb import cli, exports, guard, recipes, report, your_video as yv
 torch.set_num_threads(1)
 yv.SAVE = yv.CHUNK = 4
@@ -106,6 +107,7 @@ def plant(where, n, when):
         return r
     setattr(holder, name, watched)
 
+tqdm.set_lock(threading.RLock())   # tqdm's own is shared by all copies: whoever dies holding it stops the others
 print('ready', flush=True)
 for line in sys.stdin:
     argv, moment = json.loads(line)
