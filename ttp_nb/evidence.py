@@ -204,7 +204,7 @@ def measures(
     lab:Lab, # where
     name:str='small_measures', # of the file
     sets:dict=None, # of `Lab.people`; default: the validation people of the other experiments
-    weights=None, # of a joint network; default: the shipped one
+    weights=None, # of a joint network with a transformer; default: the shipped one
 )->dict: # kind -> a dict a clip, of `clip_measures`
     "What a network knows of each person."
     net, found = load_model(weights or shipped('small_joint')), {}
@@ -302,10 +302,9 @@ def gains(
 def gain_table(
     found:dict, # of `read_kept`
     asked:list, # (who, scenario) a row
-    pool:bool=True, # a column of all people
 )->str: # markdown
-    "PCK of a network before, and the gain of whatever else is asked."
-    kinds = [*found, *(['all'] if pool else [])]
+    "PCK of a network before, and the gain of whatever else is asked; the last column is of all people."
+    kinds = [*found, 'all']
     mean = lambda s, who, x: np.mean([c[x] for c in found[s][who]])
     lines = [f"| | {' | '.join(kinds)} |", '|---' * (len(kinds) + 1) + '|']
     for who, x in asked:
