@@ -8,11 +8,12 @@ from scipy.io import loadmat, savemat
 from tiny import leftovers, noise_clip, person, tiny_model
 from ttp_nb import cli, joint_model, recipes, synthetic
 from ttp_nb import person as person_module
-from ttp_nb.clips import write_penn
+from ttp_nb.penn import write_penn
 from ttp_nb.cli import check_folder, main, make_parser
-from ttp_nb.joint_model import load_model, read_card, save_model
-from ttp_nb.profiles import save_profile
-from ttp_nb.skeletons import H36M16, TTPError
+from ttp_nb.checkpoints import load_model, read_card, save_model
+from ttp_nb.checkpoints import save_profile
+from ttp_nb.skeletons import H36M16
+from ttp_nb.basics import TTPError
 from ttp_nb.video import write_mp4
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'

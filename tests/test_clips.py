@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 import cv2, numpy as np, pytest
 from scipy.io import loadmat, savemat
-from ttp_nb.clips import Clip, _no_extent, penn_clips, read_penn_label, write_penn
+from ttp_nb.clips import Clip, _no_extent
+from ttp_nb.penn import penn_clips, read_penn_label, write_penn
 from ttp_nb.metrics import pck, torso_size
-from ttp_nb.skeletons import BBC7, PENN13, TTPError
+from ttp_nb.skeletons import BBC7, PENN13
+from ttp_nb.basics import TTPError
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
 needs_real = pytest.mark.skipif(not (REAL/'labels').is_dir(), reason=f'needs Penn Action in {REAL} (set TTP_REAL)')

@@ -4,12 +4,15 @@ from pathlib import Path
 import cv2, numpy as np, pytest
 from scipy.io import savemat
 from ttp_nb import datasets
-from ttp_nb.clips import Clip, write_penn
-from ttp_nb.datasets import (_dlc_labels, _natural, _side, bbc_clips, coco_clips, dlc_clips, frames_apart, hm36_clips,
-                             read_clips, read_hm36_labels)
+from ttp_nb.clips import Clip
+from ttp_nb.penn import write_penn
+from ttp_nb.datasets import (_dlc_labels, _natural, _side, bbc_clips, coco_clips, dlc_clips, frames_apart,
+                             hm36_clips, read_clips, read_hm36_labels)
 from ttp_nb.geometry import box_to_center_scale
 from ttp_nb.metrics import clip_pck, pck, within_pixels
-from ttp_nb.skeletons import BBC7, COCO17, H36M16, Skeleton, TTPError, write_skeleton
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, Skeleton
+from ttp_nb.basics import TTPError
+from ttp_nb.skeleton_files import write_skeleton
 
 
 def image(path, size=(64,48), value=90):

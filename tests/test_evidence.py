@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from tiny import TINY, leftovers, noise_clip, same_weights, tiny_model, weights
 from ttp_nb import evidence
-from ttp_nb.evidence import (CRUEL, HALVES, KINDS, NEW, Lab, compare, curves, gain_table, gains, on_test_again,
-                             once, read_kept, trained, watched_person)
-from ttp_nb.joint_model import checksum, save_model
+from ttp_nb.evidence import (CRUEL, HALVES, PEOPLE_KINDS, NEW, Lab, evaluate_networks, curves, gain_table, gains,
+                             on_test_again, once, read_kept, trained, watched_person)
+from ttp_nb.checkpoints import checksum, save_model
 from ttp_nb.pairs import offline_pairs
 from ttp_nb.personalization import Learner, TTPConfig
-from ttp_nb.pose_resnet import heatmap_loss
+from ttp_nb.trunk import heatmap_loss
 from ttp_nb.recipes import DataConfig, Recipe
-from ttp_nb.skeletons import TTPError
+from ttp_nb.basics import TTPError
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT/'experiments'
@@ -37,30 +37,30 @@ def strict(path): return json.loads(path.read_text(), parse_constant=lambda word
 # --- the machinery
 
 def test_what_is_kept(lab, nets):
-    found = compare(lab, 'x', nets, SETS, ('before', 'offline'))
+    found = evaluate_networks(lab, 'x', nets, SETS, ('before', 'offline'))
     assert strict(Path(lab.kept)/'x.json')==found and not leftovers(Path(lab.out).parent)
     assert {s: [*d] for s,d in found.items()}=={s: ['0', '1'] for s in 'ab'}
     assert [c.keys() for c in found['a']['0']]==[{'name', 'before', 'offline'}]*2
     assert found['a']['0']!=found['a']['1'] and [c['name'] for c in found['b']['1']]==['b0', 'b1']
 
 def test_stopped_and_gone_on(lab, nets, monkeypatch):
-    whole = compare(replace(lab, out=lab.out+'2', kept=lab.kept+'2'), 'x', nets, SETS)
+    whole = evaluate_networks(replace(lab, out=lab.out+'2', kept=lab.kept+'2'), 'x', nets, SETS)
     real,done = evidence.evaluate,[]
     def stops(*a, **kw):
         if len(done)==2: raise KeyboardInterrupt
         done.append(a[2]); return real(*a, **kw)
     monkeypatch.setattr(evidence, 'evaluate', stops)
-    with pytest.raises(KeyboardInterrupt): compare(lab, 'x', nets, SETS)
+    with pytest.raises(KeyboardInterrupt): evaluate_networks(lab, 'x', nets, SETS)
     assert not (Path(lab.kept)/'x.json').exists()
     was = {p: p.stat().st_mtime_ns for p in Path(lab.out).rglob('*.npz')}
     monkeypatch.setattr(evidence, 'evaluate', real)
-    assert compare(lab, 'x', nets, SETS)==whole
+    assert evaluate_networks(lab, 'x', nets, SETS)==whole
     assert len(was)==4 and all(p.stat().st_mtime_ns==t for p,t in was.items()), 'done once'
 
 def test_other_weights_under_the_same_name(lab, nets):
-    compare(lab, 'x', nets, SETS)
+    evaluate_networks(lab, 'x', nets, SETS)
     save_model(tiny_model(seed=5), nets['0'][0])
-    with pytest.raises(TTPError, match='another network'): compare(lab, 'x', nets, SETS)
+    with pytest.raises(TTPError, match='another network'): evaluate_networks(lab, 'x', nets, SETS)
 
 def test_once(lab):
     net,made = tiny_model(),[]
@@ -109,7 +109,7 @@ def test_opened_again_only_online(lab, monkeypatch):
 def test_a_huge_agreement_is_agreement_alone():
     "One step of Adam: the direction is that of the agreement without a term for repainting."
     net,clip = tiny_model(),noise_clip(T=4, hidden=0)
-    huge,alone = (Learner(net, clip, replace(FAST, agreement=w)) for w in (HALVES['agreement alone'].agreement, 2e4))
+    huge,alone = (Learner(net, clip, replace(FAST, anchor_weight=w)) for w in (HALVES['anchor alone'].agreement, 2e4))
     for learner in (huge, alone): learner.believe(range(4))
     huge.offline_step(0)
     pairs = offline_pairs(alone.seen, 0, FAST.seed, FAST.batch, *alone.sizes)
@@ -133,9 +133,9 @@ def test_curves_are_of_the_same_adaptation():
 def test_a_watched_person():
     net,clip = tiny_model().eval(),noise_clip(T=9, hidden=0)
     before = checksum(net)
-    r = watched_person(net, clip, replace(CRUEL['agreement 0, lr 3e-4'], batch=2))
+    r = watched_person(net, clip, replace(CRUEL['anchor 0, lr 3e-4'], batch=2))
     assert checksum(net)==before and r['cost']>0
-    assert r['start'].keys()==r['end'].keys()=={'loss', 'disagreement', 'bones'}
+    assert r['start'].keys()==r['end'].keys()=={'loss', 'view_inconsistency', 'bones'}
     assert not r['why'] or r['guarded']==r['before']
 
 
@@ -171,7 +171,7 @@ def test_other_people_are_not_paired():
 def test_the_files_are_whole(name):
     found = strict(KEPT/f'{name}.json')
     for s,d in found.items():
-        assert s in KINDS or s=='real'
+        assert s in PEOPLE_KINDS or s=='real'
         (names,) = {tuple(c['name'] for c in rows) for rows in d.values()}
         assert len(set(names))==FORM[name]
         assert all(0<=v<=100 for rows in d.values() for c in rows for k,v in c.items() if k!='name')
@@ -184,7 +184,7 @@ def test_nobody_is_in_two_splits():
 def test_the_same_network_says_the_same_before():
     "Files that were made by one network agree in what it says before adaptation."
     before = lambda f, s, who: [c['before'] for c in strict(KEPT/f'{f}.json')[s][who]]
-    for s in KINDS:
+    for s in PEOPLE_KINDS:
         assert all(before('small_halves', s, w)==before('small_valid', s, 'joint') for w in HALVES)
         assert [r['pck'] for r in strict(KEPT/'small_measures.json')[s]]==before('small_valid', s, 'joint')
     for s in NEW:
@@ -192,7 +192,7 @@ def test_the_same_network_says_the_same_before():
     for w in HALVES: assert before('small_penn', 'real', w)==before('small_penn', 'real', 'joint')
     known = lambda f, s: [r['pck'] for r in strict(KEPT/f'{f}.json')[s]]
     for s in NEW:
-        assert known('small_pull_measures', s)==before('small_pull', s, 'repainting alone')
+        assert known('small_pull_measures', s)==before('small_pull', s, 'reconstruction alone')
         for n in ('500', '1000', '2000', '10000'): assert known(f'small_measures_{n}', s)==before('small_lengths', s, n)
 
 def test_the_default_of_longer_adaptation_is_the_default():

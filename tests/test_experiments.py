@@ -5,12 +5,16 @@ from dataclasses import asdict, replace
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import first, global_state, leftovers, no_joints, noise_clip, person, same_weights, tiny_model, weights
-from ttp_nb.experiments import (ALL, SCENARIOS, adaptation_curves, clip_scenarios, crop_window,
-                                demo_figure, diagnose, evaluate, gain_bars, new_people, per_clip, read_predictions,
-                                run_clips, save_clip, score, show_table, table_rows)
-from ttp_nb.joint_model import load_model, predict, save_model
+from ttp_nb.experiments import (ALL, SCENARIOS, adaptation_curves, clip_scenarios, crop_window, demo_figure,
+                                evaluate, gain_bars, per_clip, read_predictions, run_clips, save_clip, score,
+                                show_table, table_rows)
+from ttp_nb.diagnosis import diagnose
+from ttp_nb.drawn_people import new_people
+from ttp_nb.checkpoints import load_model, save_model
+from ttp_nb.clips import predict
 from ttp_nb.personalization import TTPConfig, offline, online
-from ttp_nb.skeletons import H36M16, PENN13, TTPError
+from ttp_nb.skeletons import H36M16, PENN13
+from ttp_nb.basics import TTPError
 
 FAST = TTPConfig(batch=2, lr=1e-2, seed=4)
 ROW = {'scenario', 'clips', 'frames', 'pck', 'pck_per_joint', 'gain', 'gain_low', 'gain_high'}
@@ -153,7 +157,7 @@ def test_another_seed_other_draws(path, done, tmp_path):
     assert saved(tmp_path)[people()[0].name]['offline_kp']!=saved(done[0])[people()[0].name]['offline_kp']
 
 def test_drawn_on_demand_or_held_in_memory(done, path, tmp_path):
-    from ttp_nb.synthetic import synthetic_clip
+    from ttp_nb.drawn_people import synthetic_clip
     lazy = [synthetic_clip(0, i, 'test', 4-i%2) for i in range(3)]
     assert evaluate(path, lazy, tmp_path, cfg=FAST, progress=False)['rows']==done[1]['rows']
 
@@ -341,7 +345,7 @@ def test_a_baseline_has_what_is_free(tmp_path):
 
 def test_published_knows_no_more_scenarios(path):
     with pytest.raises(TTPError, match='mirrored'):
-        list(run_clips(load_model(path), people(1), ('mirrored',), replace(FAST, published=True)))
+        list(run_clips(load_model(path), people(1), ('mirrored',), replace(FAST, authors_rules=True)))
 
 
 # --- new people, and what the network knows of them
@@ -364,7 +368,7 @@ def test_diagnose(shared):
     was = weights(m)
     d = diagnose(m, people(3), [person(i) for i in range(8)])
     assert same_weights(weights(m), was) and m.training
-    assert ('maps a joint' in d)!=shared and d.keys()>={'pck', 'linear error', 'mean pose error', 'cosine'}
+    assert ('heatmaps a joint' in d)!=shared and d.keys()>={'pck', 'linear error', 'mean pose error', 'cosine'}
     assert all(low<=mean<=high for mean,low,high in d.values())
     hidden = unseen(person(0))
     with pytest.raises(TTPError, match='without coordinates'): diagnose(m, [person(0)], [hidden])

@@ -97,7 +97,7 @@ def test_the_right_frame_and_step_are_shown(nb, ex, diary):
     for frame,step in ((0, 0), (3, 5), (4, 2)):
         set_all(ex, frame, step, 6)
         want = nb.look(diary, ex.board.crops, frame, step)
-        for panel in ('reference', 'repainted'):
+        for panel in ('reference', 'self_supervised_pairs'):
             assert np.array_equal(ex.board.im[panel].get_array(), nb.big(getattr(want, panel))[0])
         assert np.array_equal(ex.board.im['points'].get_array(), nb.big(want.crop)[0])
         assert np.allclose(ex.board.im['affinity'].get_array(), want.W)

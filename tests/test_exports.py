@@ -8,7 +8,8 @@ from hypothesis.extra import numpy as hnp
 from ttp_nb import exports
 from ttp_nb.exports import (EXPORTS, Result, export, read_coco, read_deeplabcut, read_keypoints, read_npz,
                             read_openpose, to_coco, to_deeplabcut, to_npz, to_openpose, write_keypoints)
-from ttp_nb.skeletons import BBC7, COCO17, PENN13, Skeleton, TTPError
+from ttp_nb.skeletons import BBC7, COCO17, PENN13, Skeleton
+from ttp_nb.basics import TTPError
 
 rng = np.random.default_rng
 ARRAYS = 'index','times','kp','conf','before_kp','before_conf','boxes'

@@ -7,9 +7,11 @@ files. TTP_REAL names the folder of real data, for what needs Penn Action's labe
 import json, os, shutil
 from pathlib import Path
 import numpy as np, pytest, torch
+from ttp_nb.official_weights import load_official, to_official
 from ttp_nb import fidelity as F
-from ttp_nb.joint_model import JointModel, baseline, published
-from ttp_nb.skeletons import BBC7, TTPError
+from ttp_nb.joint_model import JointModel, baseline, paper_config
+from ttp_nb.skeletons import BBC7
+from ttp_nb.basics import TTPError
 
 HERE = Path(__file__).parent
 BESIDE,SMALL = HERE.parents[1]/'shared',HERE/'parity'
@@ -54,9 +56,9 @@ def test_weights_go_in_and_come_out(tag):
     state = {k: F.fill(k, s, 3) for k,s in names.items()}
     d = F.network_input(PARITY, tag)
     net = F.make_network(PARITY, tag, d['images'].shape[:-3:-1], d['seed'])
-    report = net.load_official({f'module.{k}': v for k,v in state.items()})
+    report = load_official(net, {f'module.{k}': v for k,v in state.items()})
     assert report.complete and len(report.matched)==len(state)
-    out = net.to_official()
+    out = to_official(net)
     assert out.keys()==state.keys() and all(torch.equal(out[k], state[k]) for k in state)
 
 @pytest.mark.skipif(not has('data_items*.npz'), reason='the folder has no items of real labels')
@@ -81,13 +83,13 @@ def test_boxes_and_tables_of_all_labels():
 
 # --- a folder of the same format with other networks in it, made here
 
-OTHER = {'jointX': published(34, size=(32,64), skeleton=BBC7, maps=9, layers=2, dropout=0., vgg=True),
-         'baseX': published(18, size=(32,64), skeleton=BBC7)}
+OTHER = {'jointX': paper_config(34, size=(32,64), skeleton=BBC7, keypoints=9, layers=2, dropout=0., vgg=True),
+         'baseX': paper_config(18, size=(32,64), skeleton=BBC7)}
 SEED,VGG = 5,7
 
 def filled(tag):
     net = JointModel(OTHER[tag], F.filled_vgg(VGG)) if tag=='jointX' else baseline(OTHER[tag])
-    net.load_official({k: F.fill(k, tuple(v.shape), SEED) for k,v in net.to_official().items()})
+    load_official(net, {k: F.fill(k, tuple(v.shape), SEED) for k,v in to_official(net).items()})
     return net.eval()
 
 def plain(x):
@@ -107,7 +109,7 @@ def other(tmp_path_factory):
     batch = lambda double: F.Pairs(*[torch.tensor(data['images'][:,i]).to(torch.float64 if double else torch.float32)
                                      for i in (1,0)], heatmaps=torch.tensor(data['target']), weight=torch.ones(2,7))
     for tag in OTHER:
-        state = filled(tag).to_official()
+        state = to_official(filled(tag))
         names = [[k, list(v.shape), str(v.dtype)] for k,v in state.items()]
         (folder/f'{tag}_names.json').write_text(json.dumps({'state_dict': names}))
     with torch.no_grad():
@@ -147,7 +149,7 @@ def scalars(batch, folder):
 def test_another_folder_needs_no_other_code(other):
     assert F.tags(other)==['baseX', 'jointX']
     net = F.make_network(other, 'jointX', (32,64), SEED, VGG)
-    assert (net.cfg.depth,net.cfg.maps,net.cfg.layers,len(net.cfg.skeleton))==(34,9,2,7)
+    assert (net.cfg.depth,net.cfg.keypoints,net.cfg.layers,len(net.cfg.skeleton))==(34,9,2,7)
     rows = F.check(other)
     same(rows)
     said = {r.what for r in rows}

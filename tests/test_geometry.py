@@ -9,7 +9,8 @@ from hypothesis import given, settings, strategies as st
 from scipy.ndimage import map_coordinates
 from ttp_nb.geometry import (apply_affine, box_to_center_scale, crop_affine, crop_outline, flip_center, flip_image,
                              flip_kp, invert_affine, to_image, to_tensor, warp, warp_batch)
-from ttp_nb.skeletons import PENN13, TTPError
+from ttp_nb.skeletons import PENN13
+from ttp_nb.basics import TTPError
 
 SIZE = 128,128
 MADE = [ # box, frame's width, flip, rotation, scale factor; centre, scale; map

@@ -5,8 +5,10 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import first, noise_clip, person, same_weights, tiny_model, weights
 from ttp_nb.clips import Clip
-from ttp_nb.guard import Guard, GuardConfig, Picked, Quality, Run, got_worse, guarded, pick, quality, set_apart
-from ttp_nb.joint_model import predict
+from ttp_nb.guard import (Guard, GuardConfig, Picked, Quality, GuardedAdaptation, got_worse, guarded, quality,
+                          set_apart)
+from ttp_nb.clips import pick
+from ttp_nb.clips import predict
 from ttp_nb.personalization import TTPConfig, offline, online
 from ttp_nb.skeletons import Skeleton
 
@@ -41,7 +43,7 @@ def looks(monkeypatch, answers):
 @pytest.mark.parametrize('what', ['a weight', 'a frozen weight', 'the loss'])
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_what_is_not_finite_rolls_back_weights_and_moments(model, clip, what, value):
-    run = Run(model, clip, FAST, replace(RULE, every=99))
+    run = GuardedAdaptation(model, clip, FAST, replace(RULE, every=99))
     for _ in range(3): run.study()
     run.guard.hold(run.done)
     was, before = weights(run.model), moments(run.learner.opt)
@@ -93,7 +95,7 @@ def test_the_trained_model_is_not_changed(model, clip):
 
 def test_going_back_goes_to_the_last_that_was_held(model, clip, monkeypatch):
     left = looks(monkeypatch, ['', 'bad', '', 'bad again', ''])
-    run, at = Run(model, clip, replace(FAST, epochs=3.), RULE), {}
+    run, at = GuardedAdaptation(model, clip, replace(FAST, epochs=3.), RULE), {}
     for step in range(1, 21):
         run.study()
         at[step] = weights(run.model)
@@ -103,7 +105,7 @@ def test_going_back_goes_to_the_last_that_was_held(model, clip, monkeypatch):
 
 def test_it_stops_after_so_many_rollbacks_in_a_row(model, clip, monkeypatch):
     looks(monkeypatch, ['bad', 'bad', '', 'bad', 'bad', 'worst'])
-    run = Run(model, clip, FAST, RULE)
+    run = GuardedAdaptation(model, clip, FAST, RULE)
     for _ in range(24):
         assert not run.guard.stopped
         run.study()
@@ -115,7 +117,7 @@ def test_it_stops_after_so_many_rollbacks_in_a_row(model, clip, monkeypatch):
 
 def test_what_is_still_the_start_is_not_called_adapted(model, clip):
     "Rolled back at the very last step: the last look finds the trained network as good as itself."
-    run = Run(model, clip, FAST, RULE)
+    run = GuardedAdaptation(model, clip, FAST, RULE)
     run.study()
     with torch.no_grad(): run.model.head.weight[:] = float('nan')
     run.after([1.])
@@ -157,7 +159,7 @@ def test_frames_kept_apart_are_not_learned_from(model, clip, mode):
     "Other pictures there: the same losses up to the first look, and the same weights."
     _, apart = set_apart(9, 4)
     other = clip.frames.copy(); other[apart] = 255-other[apart]
-    a, b = (Run(model, replace(clip, frames=f), FAST, replace(RULE, every=99)) for f in (clip.frames, other))
+    a, b = (GuardedAdaptation(model, replace(clip, frames=f), FAST, replace(RULE, every=99)) for f in (clip.frames, other))
     for i in range(9):
         for run in (a, b): run.arrive(i) if mode=='online' else run.study()
     assert a.losses==b.losses and same_weights(weights(a.model), weights(b.model))
@@ -166,7 +168,7 @@ def test_frames_kept_apart_are_not_learned_from(model, clip, mode):
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(T=st.integers(1, 400), most=st.integers(1, 20), apart=st.integers(0, 12))
 def test_what_is_looked_at_is_bounded_and_spread(T, most, apart):
-    run = Run.__new__(Run)
+    run = GuardedAdaptation.__new__(GuardedAdaptation)
     run.clip = Clip('c', np.zeros((T,2,3,3), np.uint8), np.tile([0.,0,2,1], (T,1)))
     run.apart, run.watch = set_apart(T, apart)[1], GuardConfig(apart=apart, most=most)
     for end in (None, T, (T+1)//2):
@@ -186,14 +188,14 @@ def test_without_frames_apart_all_is_as_without_a_guard(model, clip):
 @pytest.mark.parametrize('n', [1, 2, 3])
 def test_quality_of_few_frames(model, clip, n):
     q = quality(model, first(clip, n), model.perceptual.mean)
-    assert all(np.isfinite(v) and v>=0 for v in (q.loss, q.disagreement, q.bones))
+    assert all(np.isfinite(v) and v>=0 for v in (q.loss, q.view_inconsistency, q.bones))
 
 def test_quality_without_pairs_or_limbs(clip):
     m = tiny_model(skeleton=Skeleton('two', ('nose', 'tail'))).eval()
     q = quality(m, replace(clip, joints=None, vis=None, skel=m.cfg.skeleton), m.perceptual.mean)
-    assert q.bones==0 and q.disagreement>0 and np.isfinite(q.loss)
+    assert q.bones==0 and q.view_inconsistency>0 and np.isfinite(q.loss)
 
-@pytest.mark.parametrize('field', ['loss', 'disagreement', 'bones'])
+@pytest.mark.parametrize('field', ['loss', 'view_inconsistency', 'bones'])
 def test_what_is_not_a_number_is_worse(field):
     good = Quality(1., 1., 1.)
     assert got_worse(good, good)=='' and got_worse(replace(good, **{field: .9}), good)==''
@@ -214,20 +216,20 @@ def test_picked_frames_of_a_clip(model, clip):
 # --- saved and taken up again
 
 @pytest.mark.parametrize('mode', ['offline', 'online'])
-@pytest.mark.parametrize('cfg', [FAST, replace(FAST, agreement=0.), replace(FAST, per_frame=2, reset_every=3),
+@pytest.mark.parametrize('cfg', [FAST, replace(FAST, anchor_weight=0.), replace(FAST, per_frame=2, reset_every=3),
                                  replace(FAST, lr=1e3)], ids=['usual', 'alone', 'resets', 'wild'])
 def test_a_run_taken_up_again_ends_the_same(model, clip, mode, cfg):
     "Through a file that holds tensors and plain values only, at every second step."
     def steps(run, a, b):
         for i in range(a, b): run.arrive(i) if mode=='online' else run.study()
-    whole = Run(model, clip, cfg, RULE)
+    whole = GuardedAdaptation(model, clip, cfg, RULE)
     steps(whole, 0, 9)
     for at in (4, 7):
-        run = Run(model, clip, cfg, RULE)
+        run = GuardedAdaptation(model, clip, cfg, RULE)
         steps(run, 0, at)
         file = io.BytesIO()
         torch.save(run.state(), file); file.seek(0)
-        other = Run(model, clip, cfg, RULE)
+        other = GuardedAdaptation(model, clip, cfg, RULE)
         other.resume(torch.load(file, weights_only=True))
         steps(other, at, 9)
         assert np.array_equal(other.losses, whole.losses, equal_nan=True) and other.done==whole.done

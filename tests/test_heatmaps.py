@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from ttp_nb.geometry import apply_affine, crop_affine, invert_affine
 from ttp_nb.heatmaps import (decode, decode_argmax, decode_dark, decode_quarter, decode_soft, gaussian_targets,
                              hm_to_crop)
-from ttp_nb.skeletons import TTPError
+from ttp_nb.basics import TTPError
 
 SIZE,HM = (128,128),(32,32)
 

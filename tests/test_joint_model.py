@@ -8,11 +8,14 @@ from torch import nn
 from tiny import TINY, global_state, leftovers, noise_clip, no_joints, person, same_weights, tiny_model, weights
 from ttp_nb import joint_model
 from ttp_nb.clips import Clip
-from ttp_nb.joint_model import (JointModel, ModelConfig, as_seen, atomic_path, baseline, check_state, load_model,
-                                make_trunk, official_config, official_model, predict, published, read_card,
-                                read_config, save_model, shipped, start_from_imagenet)
+from ttp_nb.joint_model import JointModel, ModelConfig, baseline, make_trunk, paper_config, start_from_imagenet
+from ttp_nb.clips import as_seen, predict
+from ttp_nb.basics import atomic_path
+from ttp_nb.checkpoints import check_state, load_model, read_card, read_config, save_model, shipped
+from ttp_nb.official_weights import load_official, official_config, read_official_model, to_official
 from ttp_nb.perceptual import VGG_START, VGGFeatures
-from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, TTPError
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton
+from ttp_nb.basics import TTPError
 
 IN_USE = dict(joint={}, shared=dict(shared=True), baseline={})
 
@@ -107,7 +110,7 @@ def test_strided_weights_are_saved_by_value(tmp_path):
     save_model(m, tmp_path/'m.safetensors')
     assert same_weights(weights(load_model(tmp_path/'m.safetensors')), weights(m))
 
-@pytest.mark.parametrize('cfg', [ModelConfig(), published(), published(18, size=(96,128), skeleton=COCO17),
+@pytest.mark.parametrize('cfg', [ModelConfig(), paper_config(), paper_config(18, size=(96,128), skeleton=COCO17),
                                  replace(TINY, shared=True),
     ModelConfig(skeleton=Skeleton('two', ['a', 'b'])), ModelConfig(skeleton=H36M16, filters=(8,), dropout=0.)])
 def test_a_configuration_survives_json(cfg):
@@ -201,7 +204,7 @@ def test_the_card_describes_no_network(saved, change):
     recard(saved, config=asdict(TINY) | change)
     refused(saved)
 
-@pytest.mark.parametrize('change', [dict(maps=6), dict(width=16), dict(depth=34), dict(filters=[8,8]),
+@pytest.mark.parametrize('change', [dict(keypoints=6), dict(width=16), dict(depth=34), dict(filters=[8,8]),
                                     dict(shared=True), dict(layers=2),
     dict(convs=2), dict(pose=[4,8,8], renderer=[8,8,6,4]), dict(skeleton=asdict(H36M16))], ids=lambda c: next(iter(c)))
 def test_card_and_weights_of_different_sizes(saved, change):
@@ -289,8 +292,8 @@ def test_a_full_disk_leaves_what_was(tmp_path):
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     code = f'''
 import resource, tiny
-from ttp_nb.joint_model import save_model
-from ttp_nb.skeletons import TTPError
+from ttp_nb.checkpoints import save_model
+from ttp_nb.basics import TTPError
 m = tiny.tiny_model()
 resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))
 try: save_model(m, {str(path)!r})
@@ -406,7 +409,7 @@ SHORT = dict(size=(32,32), vgg=False, dropout=0.)
 
 def official(kind='joint', depth=18, seed=0, **changes):
     torch.manual_seed(seed)
-    cfg = published(depth, **SHORT | changes)
+    cfg = paper_config(depth, **SHORT | changes)
     return (baseline(cfg) if kind=='baseline' else JointModel(cfg)).eval()
 
 module = lambda s: {f'module.{k}': v for k,v in s.items()}
@@ -414,23 +417,23 @@ WRAPS = dict(plain=lambda s: s, module=module, checkpoint=lambda s: {'epoch': 3,
 
 @pytest.mark.parametrize('kind,changes', [
     ('joint', {}), ('joint', dict(shared=True, skeleton=BBC7)), ('baseline', {}),
-    ('joint', dict(layers=3, maps=8, skeleton=H36M16, filters=(64,64,32), heads=2))],
+    ('joint', dict(layers=3, keypoints=8, skeleton=H36M16, filters=(64,64,32), heads=2))],
     ids=['joint', 'shared', 'baseline', 'other sizes'])
 @pytest.mark.parametrize('wrap', WRAPS.values(), ids=WRAPS)
 def test_a_file_of_the_authors_is_read_whole(kind, changes, wrap, tmp_path):
     a = official(kind, **changes)
-    torch.save(wrap(a.to_official()), tmp_path/'final_state.pth')
-    b = official_model(tmp_path/'final_state.pth', **SHORT, **({'heads': 2} if 'heads' in changes else {}))
+    torch.save(wrap(to_official(a)), tmp_path/'final_state.pth')
+    b = read_official_model(tmp_path/'final_state.pth', **SHORT, **({'heads': 2} if 'heads' in changes else {}))
     assert replace(b.cfg, bgr=False, origin=0)==a.cfg and b.cfg.bgr and not b.training
     assert b.cfg.origin==(0 if changes.get('skeleton')==H36M16 else 1)
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(): assert torch.equal(a(x), b(x))
-    assert same_weights(a.to_official(), b.to_official())
+    assert same_weights(to_official(a), to_official(b))
     again = official(kind, seed=1, **changes)
-    assert again.load_official(wrap(a.to_official())).complete and same_weights(again.to_official(), a.to_official())
+    assert load_official(again, wrap(to_official(a))).complete and same_weights(to_official(again), to_official(a))
 
 def test_names_are_the_authors(tmp_path):
-    state = official().to_official()
+    state = to_official(official())
     assert {k.split('.')[0] for k in state}=={'pose_net', 'image_encoder', 'pose_encoder', 'image_renderer'}
     for name,shape in {'pose_net.sup_query.weight': (256,13), 'pose_net.final_layer_unsup.bias': (30,),
                        'pose_net.mh_attn.decoder.layers.0.multihead_attn.in_proj_weight': (768,256),
@@ -439,22 +442,22 @@ def test_names_are_the_authors(tmp_path):
                        'image_renderer.layer1.0.weight': (256,512,3,3), 'image_renderer.layer4.6.bias': (3,),
                        'pose_net.layer2.0.downsample.1.running_var': (128,)}.items():
         assert state[name].shape==shape, name
-    assert len(state)==309 and 'final_layer.weight' in official('baseline').to_official()
+    assert len(state)==309 and 'final_layer.weight' in to_official(official('baseline'))
 
 @pytest.mark.parametrize('depth', [18, 34, 50, 101, 152])
 def test_the_depth_is_read_off_the_names(depth):
-    with torch.device('meta'): state = baseline(published(depth)).to_official()
+    with torch.device('meta'): state = to_official(baseline(paper_config(depth)))
     kind,cfg = official_config(state)
     assert (kind,cfg.depth)==('baseline', depth)
 
 def test_the_report_names_what_does_not_fit():
     m = official()
-    state = m.to_official()
+    state = to_official(m)
     was = weights(m)
     state['pose_net.conv1.weight'] = torch.zeros(1, 2)
     state['extra'] = torch.zeros(1)
     del state['pose_net.sup_weight.bias']
-    r = m.load_official({k: v+1 if k=='pose_net.bn1.bias' else v for k,v in state.items()})
+    r = load_official(m, {k: v+1 if k=='pose_net.bn1.bias' else v for k,v in state.items()})
     assert r.reshaped==(('pose_net.conv1.weight', (1,2), (64,3,7,7)),) and r.unexpected==('extra',)
     assert r.missing==('pose_net.sup_weight.bias',) and not r.complete and len(r.matched)==307
     for word in ('307 tensors matched', '1 missing (pose_net.sup_weight.bias)', '1 unexpected (extra)', '1 reshaped'):
@@ -466,26 +469,26 @@ def test_normalisers_start_anew_with_an_imported_checkpoint():
     m = official()
     m.self_supervised_loss(*torch.randn(2, 1, 3, 32, 32))
     assert m.perceptual.mean.abs().sum()>0
-    m.load_official(official(seed=1).to_official())
+    load_official(m, to_official(official(seed=1)))
     assert not m.perceptual.mean.any()
 
 @pytest.mark.parametrize('kind', IN_USE)
 def test_networks_of_ours_have_no_official_names(kind):
-    with pytest.raises(TTPError, match='published shape'): tiny_model('baseline' if kind=='baseline' else 'joint',
-                                                                      **IN_USE[kind]).to_official()
+    with pytest.raises(TTPError, match='published shape'): to_official(tiny_model('baseline' if kind=='baseline' else 'joint',
+                                                                      **IN_USE[kind]))
 
 @pytest.mark.parametrize('what', [{'a': torch.zeros(1)}, {'state_dict': {}}, {'epoch': 3}, {}], ids=str)
 def test_files_of_something_else(what, tmp_path):
     torch.save(what, tmp_path/'x.pth')
-    for read in (official_model, load_model):
+    for read in (read_official_model, load_model):
         with pytest.raises(TTPError): read(tmp_path/'x.pth')
 
 def test_another_network_in_the_file_is_named(tmp_path):
-    state = official().to_official()
+    state = to_official(official())
     del state['image_renderer.layer2.0.weight']
     torch.save(state, tmp_path/'x.pth')
     with pytest.raises(TTPError, match='x.pth.*1 missing .image_renderer.layer2.0.weight'):
-        official_model(tmp_path/'x.pth', **SHORT)
+        read_official_model(tmp_path/'x.pth', **SHORT)
 
 def test_as_seen_is_lazy_and_leaves_the_clip_alone():
     c = noise_clip(T=5)

@@ -11,7 +11,8 @@ from scipy.io import loadmat
 from hypothesis import given, settings, strategies as st
 from ttp_nb.metrics import (auc, bootstrap, clip_pck, gain, hits, pck, pck_summary, pck_table, pckh, torso_size,
                             within_pixels)
-from ttp_nb.skeletons import BBC7, H36M16, PENN13, Skeleton, TTPError
+from ttp_nb.skeletons import BBC7, H36M16, PENN13, Skeleton
+from ttp_nb.basics import TTPError
 
 LABELS = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'/'labels'
 
@@ -81,7 +82,7 @@ def test_bbc_as_published():
 def penn():
     "All test frames as the reader gives them, and the made-up predictions of the published table; everything from 0."
     if not LABELS.is_dir(): pytest.skip(f'needs Penn Action labels in {LABELS} (TTP_REAL)')
-    from ttp_nb.clips import read_penn_label
+    from ttp_nb.penn import read_penn_label
     test = [m for m in map(read_penn_label, sorted(LABELS.glob('*.mat'))) if not m['train']]
     raw = [loadmat(LABELS/f"{m['name']}.mat", variable_names=['x', 'y']) for m in test]
     raw = np.concatenate([np.stack([m['x'], m['y']], -1) for m in raw]).astype(float) # from 1, hidden joints too

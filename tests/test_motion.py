@@ -1,8 +1,9 @@
 "Edge cases of motion: gaps, odd clocks, short clips, hostile numbers."
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
-from ttp_nb.motion import OneEuro, bone_lengths, bone_variation, jitter, one_euro, pose_size, savgol
-from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, TTPError
+from ttp_nb.motion import OneEuro, limb_lengths, limb_variation, jitter, one_euro, pose_size, savgol
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton
+from ttp_nb.basics import TTPError
 
 rng = np.random.default_rng
 T,J = 40,13
@@ -29,14 +30,14 @@ def test_half_a_joint_is_no_joint(f):
     kp = KP.copy(); kp[3,2,0] = np.nan; kp[4,2,1] = np.inf
     out = f(kp)
     assert np.isnan(out[[3,4],2]).all() and np.isfinite(np.delete(out, 2, 1)).all()
-    assert np.isnan(bone_lengths(kp)[3]).sum() == sum(2 in l for l in PENN13.limbs)
+    assert np.isnan(limb_lengths(kp)[3]).sum() == sum(2 in l for l in PENN13.limbs)
 
 
 @pytest.mark.parametrize('f', ALL)
 def test_nothing_known(f):
     none = np.full((9,J,2), np.nan)
     assert np.isnan(f(none)).all() and f(none).shape == none.shape
-    assert np.isnan(jitter(none)[0]) and np.isnan(bone_variation(none)[0]) and np.isnan(pose_size(none)).all()
+    assert np.isnan(jitter(none)[0]) and np.isnan(limb_variation(none)[0]) and np.isnan(pose_size(none)).all()
 
 
 @pytest.mark.parametrize('f', ALL)
@@ -77,16 +78,16 @@ def test_jitter_knows_uneven_clocks_and_sizes():
 @pytest.mark.parametrize('skel', [PENN13, COCO17, H36M16, BBC7], ids=lambda s: s.name)
 def test_bones_of_every_skeleton(skel):
     kp = rng(3).uniform(0, 100, (12,len(skel),2))
-    l = bone_lengths(kp, skel)
+    l = limb_lengths(kp, skel)
     for k,(a,b) in enumerate(skel.limbs): assert np.allclose(l[:,k], np.hypot(*(kp[:,a]-kp[:,b]).T))
-    mean,each = bone_variation(kp*np.linspace(1, 9, 12)[:,None,None], skel, np.linspace(1, 9, 12))
-    assert np.allclose(each, bone_variation(kp, skel)[1]) and mean == pytest.approx(each.mean())
+    mean,each = limb_variation(kp*np.linspace(1, 9, 12)[:,None,None], skel, np.linspace(1, 9, 12))
+    assert np.allclose(each, limb_variation(kp, skel)[1]) and mean == pytest.approx(each.mean())
 
 
 def test_a_limb_without_length_has_no_variation():
     two = Skeleton('two', ['a', 'b', 'c'], limbs=[[0,1], [1,2]])
     kp = np.zeros((5,3,2)); kp[:,2,0] = 4
-    mean,each = bone_variation(kp, two)
+    mean,each = limb_variation(kp, two)
     assert np.isnan(each[0]) and each[1] == 0 and mean == 0
 
 
@@ -94,7 +95,7 @@ def test_a_limb_without_length_has_no_variation():
     (lambda: jitter(KP[0]), r'\(T,J,2\)'), (lambda: savgol(KP[...,:1]), r'\(T,J,2\)'),
     (lambda: jitter(KP, CLOCK[:-1]), 'one for each frame'), (lambda: jitter(KP, CLOCK*np.nan), 'must increase'),
     (lambda: jitter(KP, size=np.ones(3)), 'one for each frame'),
-    (lambda: bone_lengths(KP, COCO17), 'coco17'), (lambda: bone_lengths(KP, Skeleton('s', range_names(J))), 'no limbs'),
+    (lambda: limb_lengths(KP, COCO17), 'coco17'), (lambda: limb_lengths(KP, Skeleton('s', range_names(J))), 'no limbs'),
     (lambda: one_euro(KP, CLOCK, conf=np.ones((T,3))), 'conf'), (lambda: one_euro(KP, CLOCK, np.ones(T)), 'conf'),
     (lambda: one_euro(KP[:,:1], CLOCK), 'give a size'), (lambda: one_euro(KP, CLOCK, beta=-1), 'beta'),
     (lambda: OneEuro(9)(KP, 0.), 'same joints'), (lambda: OneEuro(0.), 'size'), (lambda: OneEuro(float('nan')), 'size'),

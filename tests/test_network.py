@@ -5,12 +5,13 @@ import numpy as np, pytest, torch, torchvision
 import torch.nn.functional as F
 from torch import nn
 from tiny import global_state
-from ttp_nb.imm import Encoder, Renderer, conv_stage, gaussian_maps, marginal_keypoints
+from ttp_nb.imm import Encoder, Renderer, conv_stage, keypoint_heatmaps, marginal_keypoints
 from ttp_nb.perceptual import VGG_LAYERS, VGG_START, MultiScale, PerceptualLoss, VGGFeatures, vgg16_layers
-from ttp_nb.pose_resnet import (DEPTHS, PoseResNet, Trunk, count_parameters, deconv_layers, heatmap_loss, load_imagenet,
-                                read_weights, residual_stage)
-from ttp_nb.skeletons import TTPError
-from ttp_nb.transformer import Affinity, maps_per_joint, mix
+from ttp_nb.trunk import (DEPTHS, PoseResNet, Trunk, count_parameters, deconv_layers, heatmap_loss, load_imagenet,
+                          residual_stage)
+from ttp_nb.basics import read_weights
+from ttp_nb.basics import TTPError
+from ttp_nb.transformer import Affinity, heatmaps_per_joint, mix
 
 THIN = dict(width=8, filters=(8,8,8))
 SIDES = [(64,64), (64,96), (96,32)] # H,W
@@ -231,7 +232,7 @@ def test_points_stay_on_the_map_whatever_it_holds():
         assert kp.isfinite().all() and (kp >= 0).all() and (kp[...,0] <= 10).all() and (kp[...,1] <= 6).all()
 
 def test_points_move_with_their_maps():
-    hm = 3*gaussian_maps(torch.tensor([[[12.,9.], [10,14]]]), (24,24), 1.5)
+    hm = 3*keypoint_heatmaps(torch.tensor([[[12.,9.], [10,14]]]), (24,24), 1.5)
     kp = marginal_keypoints(hm)
     close(marginal_keypoints(hm.roll((2,-3), (2,3))), kp + torch.tensor([-3.,2.]), 1e-3)
     close(marginal_keypoints(hm.transpose(2, 3)), kp.flip(-1))
@@ -248,34 +249,34 @@ def test_only_the_marginals_get_through():
 def test_precision_and_device_are_the_maps_own():
     for dtype in (torch.float32, torch.float64):
         kp = marginal_keypoints(torch.zeros(1, 2, 4, 6, dtype=dtype))
-        maps = gaussian_maps(kp, (6,4))
+        maps = keypoint_heatmaps(kp, (6,4))
         assert kp.dtype == maps.dtype == dtype and kp.device == maps.device
     before = global_state()
-    gaussian_maps(marginal_keypoints(rand(1, 2, 4, 6)), (6,4))
+    keypoint_heatmaps(marginal_keypoints(rand(1, 2, 4, 6)), (6,4))
     assert global_state() == before
 
 def test_gaussians_are_the_formula_also_off_the_map():
     kp = torch.tensor([[[3.2,4.7], [-4,2], [0,0], [40,40]]])
-    maps = gaussian_maps(kp, (9,7), 1.5)
+    maps = keypoint_heatmaps(kp, (9,7), 1.5)
     y,x = torch.meshgrid(torch.arange(7.), torch.arange(9.), indexing='ij')
     for m,(a,b) in zip(maps[0], kp[0]): close(m, torch.exp(-((x-a)**2 + (y-b)**2)/4.5), 1e-6)
     assert maps[0,2,0,0] == 1 and maps[0,3].max() < 1e-6
 
 def test_a_lost_point_spoils_no_other_map():
     kp = torch.tensor([[[3.,4], [float('nan'),1]]])
-    maps = gaussian_maps(kp, (9,7))
+    maps = keypoint_heatmaps(kp, (9,7))
     assert maps[0,0].isfinite().all() and maps[0,1].isnan().all()
 
 def test_there_and_back():
     kp = 6 + 12*torch.rand(2, 5, 2, generator=torch.Generator().manual_seed(0))
-    close(marginal_keypoints(9*gaussian_maps(kp, (24,24))), kp, .1)
+    close(marginal_keypoints(9*keypoint_heatmaps(kp, (24,24))), kp, .1)
 
 @pytest.mark.parametrize('scale', [0., 1.])
 def test_the_bottleneck_passes_a_useful_gradient(scale):
     hm = (scale*rand(2, 3, 16, 16)).requires_grad_()
     start = marginal_keypoints(hm).detach()
-    wish = gaussian_maps(start + torch.tensor([2.,-1.]), (16,16))
-    F.mse_loss(gaussian_maps(marginal_keypoints(hm), (16,16)), wish).backward()
+    wish = keypoint_heatmaps(start + torch.tensor([2.,-1.]), (16,16))
+    F.mse_loss(keypoint_heatmaps(marginal_keypoints(hm), (16,16)), wish).backward()
     assert hm.grad.isfinite().all()
     close(hm.grad.sum((2,3)), torch.zeros(2, 3), 1e-6) # raising a whole map would change nothing
     moved = marginal_keypoints(hm.detach() - hm.grad/hm.grad.norm()) - start
@@ -477,12 +478,12 @@ def test_mixing_passes_the_gradient_both_ways():
 
 def test_maps_per_joint_counts():
     for K in (1, 2, 30):
-        close(maps_per_joint(torch.full((2, 3, K), 1/K)), torch.full((2, 3), float(K)), 1e-4)
-        n = maps_per_joint(rand(5, 3, K).mul(3).softmax(-1))
+        close(heatmaps_per_joint(torch.full((2, 3, K), 1/K)), torch.full((2, 3), float(K)), 1e-4)
+        n = heatmaps_per_joint(rand(5, 3, K).mul(3).softmax(-1))
         assert (n >= 1-1e-5).all() and (n <= K+1e-4).all()
     W = rand(3, 9).softmax(-1)
-    close(maps_per_joint(W[:,torch.randperm(9)]), maps_per_joint(W))
-    close(maps_per_joint(torch.eye(4)), torch.ones(4)) # no trouble with zeros
+    close(heatmaps_per_joint(W[:,torch.randperm(9)]), heatmaps_per_joint(W))
+    close(heatmaps_per_joint(torch.eye(4)), torch.ones(4)) # no trouble with zeros
 
 
 # ---- files of weights

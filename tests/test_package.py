@@ -5,9 +5,10 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-NBS = sorted(p for p in (ROOT/'nbs').glob('*.ipynb') if p.name[0] not in '._')
+PAPER = sorted(p for p in (ROOT/'nbs').glob('*.ipynb') if p.name[0] not in '._') # wing one
+LIBRARY = sorted(p for p in (ROOT/'nbs'/'library').glob('*.ipynb') if p.name[0] not in '._')
+NBS = PAPER+LIBRARY
 MODULES = sorted(p for p in (ROOT/'ttp_nb').glob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
-OTHER_NAMES = {'22_speed': 'benchmark'} # notebooks whose module is called something else
 stem = lambda p: p.stem
 
 
@@ -16,9 +17,9 @@ def cells(nb, kind='code'):
 
 def source(cell): return ''.join(cell['source'])
 
-def number(nb): # its place in the reading order, 05b right after 05; the front page may use all
-    m = re.match(r'(\d\d)([a-z]?)_', nb.stem)
-    return int(m[1])+(ord(m[2])-96 if m[2] else 0)/100 if m else 100
+def number(nb): # its place in the order of imports; the front page may use all
+    m = re.match(r'(\d\d)_', nb.stem)
+    return int(m[1]) if m else 100
 
 def exported_name(nb):
     found = [m for c in cells(nb) for m in re.findall(r'^#\|\s*default_exp\s+(\S+)', source(c), re.M)]
@@ -72,23 +73,49 @@ print(json.dumps(new))'''
     assert list(found)==BY_NUMBER and found
     for name,(heavy,absent) in found.items():
         assert not absent, f'ttp_nb.{name}.__all__ names {absent}, which are not there'
-        allowed = {'torchvision'} if name in ('pose_resnet', 'perceptual') else set()
+        allowed = {'torchvision'} if name in ('trunk', 'perceptual') else set()
         assert set(heavy) <= allowed, f'ttp_nb.{name} loads {heavy} on import; import it where it is used'
 
 
 def test_every_module_has_its_notebook():
     assert sorted(EXPORTED)==[p.stem for p in MODULES]
     for name,nb in EXPORTED.items():
-        assert OTHER_NAMES.get(nb.stem, nb.stem.partition('_')[2])==name, f'{nb.name} exports {name}'
-        assert f'File to edit: ../nbs/{nb.name}' in (ROOT/'ttp_nb'/f'{name}.py').read_text(encoding='utf-8')
+        assert nb.stem.partition('_')[2]==name, f'{nb.name} exports {name}'
+        assert f'File to edit: ../{nb.relative_to(ROOT).as_posix()}' in (ROOT/'ttp_nb'/f'{name}.py').read_text(encoding='utf-8')
     numbers = [number(nb) for nb in NBS]
     assert len(set(numbers))==len(numbers), 'two notebooks have the same number'
+
+WING_ONE = {m for m,nb in EXPORTED.items() if nb in PAPER}
+DRAWN = {'drawn_bodies', 'drawn_scenes', 'drawn_people'} # examples need somebody to look at
 
 @pytest.mark.parametrize('nb', NBS, ids=stem)
 def test_no_notebook_imports_a_later_one(nb):
     used = {m for c in cells(nb) for m in imported_modules(parse_cell(source(c)))}
+    if nb in PAPER: used -= DRAWN
     later = {m for m in used if m in EXPORTED and number(EXPORTED[m])>number(nb)}
     assert not later, f'{nb.name} imports {sorted(later)}, which the reader has not met'
+
+@pytest.mark.parametrize('name', sorted(WING_ONE))
+def test_no_module_of_wing_one_imports_the_library(name):
+    used = imported_modules(ast.parse((ROOT/'ttp_nb'/f'{name}.py').read_text(encoding='utf-8')))
+    assert used <= WING_ONE, f'{name} imports {sorted(used-WING_ONE)}: the paper does not need the library'
+
+@pytest.mark.parametrize('nb', PAPER, ids=stem)
+def test_no_page_of_wing_one_needs_the_library(nb):
+    used = {m for c in cells(nb) for m in imported_modules(parse_cell(source(c)))}
+    assert used <= WING_ONE|DRAWN, f'{nb.name} imports {sorted(used-WING_ONE-DRAWN)}'
+
+def test_wing_one_is_short():
+    assert len(PAPER) <= 17 and len(WING_ONE) <= 16 # with the front page
+
+def test_a_public_name_has_one_meaning():
+    where = {}
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding='utf-8'))
+        promised = next(n.value for n in tree.body if isinstance(n, ast.Assign) and n.targets[0].id=='__all__')
+        for name in ast.literal_eval(promised): where.setdefault(name, []).append(path.stem)
+    twice = {n: m for n,m in where.items() if len(m)>1}
+    assert not twice, f'defined in several modules: {twice}'
 
 @pytest.mark.parametrize('path', MODULES, ids=stem)
 def test_no_module_imports_a_later_one(path):

@@ -8,10 +8,13 @@ from tiny import global_state, no_joints, noise_clip
 from ttp_nb.clips import Clip
 from ttp_nb.geometry import crop_affine, flip_image, to_image, to_tensor, warp
 from ttp_nb.heatmaps import decode_argmax
-from ttp_nb.pairs import (PairConfig, Pairs, Shake, add_labels, draw_shake, frame_crops, make_pairs, near, no_shake,
-                          offline_pairs, online_pairs, pair_affine, pair_maps, recolour, rng_for,
+from ttp_nb.pairs import (PairConfig, Pairs, Augmentation, add_labels, draw_augmentation, make_pairs, near,
+                          no_augmentation, offline_pairs, online_pairs, pair_affine, pair_affines, jitter_colors,
                           training_pairs)
-from ttp_nb.skeletons import PENN13, TTPError
+from ttp_nb.clips import frame_crops
+from ttp_nb.basics import rng_for
+from ttp_nb.skeletons import PENN13
+from ttp_nb.basics import TTPError
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
 
@@ -171,7 +174,7 @@ def test_an_unreadable_frame_says_which():
 # --- augmentation
 
 def test_shakes_are_as_published():
-    s = draw_shake(np.random.default_rng(0), 20000)
+    s = draw_augmentation(np.random.default_rng(0), 20000)
     assert s.scale.shape==s.rot.shape==s.flip.shape==(20000,) and s.flip.dtype==bool
     assert s.scale.min()==.75 and s.scale.max()==1.25 and abs(s.scale.mean()-1)<.01
     assert np.mean((s.scale>.75) & (s.scale<1.25))==pytest.approx(.683, abs=.02) # within one standard deviation
@@ -180,9 +183,9 @@ def test_shakes_are_as_published():
     assert np.mean(abs(turned)<30)==pytest.approx(.683, abs=.02)
     assert s.flip.mean()==pytest.approx(.5, abs=.02)
     assert abs(np.corrcoef([s.scale, s.rot, s.flip])[np.triu_indices(3, 1)]).max()<.03
-    assert (draw_shake(np.random.default_rng(0), 500, 1.).rot!=0).all()
-    assert not draw_shake(np.random.default_rng(0), 500, 0.).rot.any()
-    still = no_shake(3)
+    assert (draw_augmentation(np.random.default_rng(0), 500, 1.).rot!=0).all()
+    assert not draw_augmentation(np.random.default_rng(0), 500, 0.).rot.any()
+    still = no_augmentation(3)
     assert (still.scale==1).all() and not still.rot.any() and not still.flip.any() and len(still.scale)==3
 
 SHAKES = dict(scale=st.floats(.75, 1.25), rot=st.floats(-60, 60), flip=st.booleans())
@@ -216,14 +219,14 @@ def test_target_and_reference_go_through_one_map(drawn):
     frames = np.stack([np.stack([x+20, y+20, np.full_like(x, 60*t)], -1) for t in range(4)]).astype(np.uint8)
     boxes = [[30,30,60,60], [35,30,60,66], [20,30,60,62], [30,25,70,60]]
     c = Clip('a', frames, boxes)
-    shake = Shake(*(np.array([d[k] for d in drawn]) for k in ('scale', 'rot', 'flip')))
+    augmentation = Augmentation(*(np.array([d[k] for d in drawn]) for k in ('scale', 'rot', 'flip')))
     items = [(c, k%4, (k+1)%4) for k in range(len(drawn))]
-    p = make_pairs(items, shake, (24,24))
+    p = make_pairs(items, augmentation, (24,24))
     a,b = to_image(p.target).astype(int),to_image(p.reference).astype(int)
     inside = (a[...,0]>=20) & (a[...,1]>=20)
     assert inside.mean()>.8 and abs(a-b)[inside][:,:2].max()<=1
     for k,(_,t,r) in enumerate(items): assert (a[k,12,12,2], b[k,12,12,2])==(60*t, 60*r)
-    expected = np.stack([warp(frames[t], M, (24,24)) for (_,t,_),M in zip(items, pair_maps(items, shake, (24,24)))])
+    expected = np.stack([warp(frames[t], M, (24,24)) for (_,t,_),M in zip(items, pair_affines(items, augmentation, (24,24)))])
     assert torch.equal(p.target, to_tensor(expected))
 
 def test_frames_of_different_sizes_share_a_batch():
@@ -251,8 +254,8 @@ def dotted(joints):
 def test_mirrored_joints_change_names_and_stay_on_their_pixels(scale, rot, flip):
     at = np.array([(0,0), (60,45), (95,45), (55,65), (105,65), (70,85), (90,85)], float)
     c = dotted(at)
-    shake,items = Shake(np.array([scale]), np.array([rot]), np.array([flip])),[(c,0,0)]
-    p = add_labels(make_pairs(items, shake, (128,128)), items, shake, (128,128), (32,32))
+    augmentation,items = Augmentation(np.array([scale]), np.array([rot]), np.array([flip])),[(c,0,0)]
+    p = add_labels(make_pairs(items, augmentation, (128,128)), items, augmentation, (128,128), (32,32))
     img = to_image(p.target)[0]
     for j in range(1, 7):
         x,y = np.rint(p.kp[0,j]).astype(int)
@@ -268,8 +271,8 @@ def test_visibility_changes_sides_with_the_joint():
     joints = c.joints.copy(); joints[0,1] = np.nan
     c = replace(c, joints=joints, vis=vis)
     for flip,hidden in ((False,[1,6]), (True,[2,5])):
-        shake,items = Shake(np.ones(1), np.zeros(1), np.array([flip])),[(c,0,0)]
-        p = add_labels(make_pairs(items, shake, (32,32)), items, shake, (32,32), (16,16))
+        augmentation,items = Augmentation(np.ones(1), np.zeros(1), np.array([flip])),[(c,0,0)]
+        p = add_labels(make_pairs(items, augmentation, (32,32)), items, augmentation, (32,32), (16,16))
         assert np.flatnonzero(~p.vis[0]).tolist()==hidden and not p.weight[0][hidden].any() and p.weight.sum()==11
         assert not p.heatmaps[0][hidden].any() and torch.isfinite(p.heatmaps).all()
     assert c.vis[0,[1,6]].tolist()==[False,False] and np.isnan(c.joints[0,1]).all(), 'the clip itself was changed'
@@ -319,7 +322,7 @@ def test_the_authors_variants_of_online_pairs():
     assert {int(x) for r in ahead[1::2] for x in r}==set(range(8)) and all((t==3).all() for t in ahead[::2])
     mixed = seen(PairConfig(mixed=True), 3)
     assert {int(x) for t in mixed[::2] for x in t}=={0,1,2,3}=={int(x) for r in mixed[1::2] for x in r}
-    assert all(t[-1]==3 for t in mixed[::2]) # the frame that has come is there, unshaken
+    assert all(t[-1]==3 for t in mixed[::2]) # the frame that has come is there, unaugmented
     p = online_pairs(numbered(0, 8), 3, 0, 9, (16,16), cfg=PairConfig(mixed=True))
     assert torch.equal(p.target[-1], frame_crops(numbered(0, 8), [3], (16,16))[0][0])
 
@@ -331,16 +334,16 @@ def test_defaults_draw_what_they_always_drew():
 
 @pytest.mark.parametrize('scale,rot', [(0., 0.), (.1, 5.), (.4, 90.)])
 def test_strength_of_the_augmentation(scale, rot):
-    s = draw_shake(np.random.default_rng(0), 4000, 1., PairConfig(scale=scale, rot=rot, flip=False))
+    s = draw_augmentation(np.random.default_rng(0), 4000, 1., PairConfig(scale=scale, rot=rot, flip=False))
     assert s.scale.min()==pytest.approx(1-scale) and s.scale.max()==pytest.approx(1+scale) and not s.flip.any()
     assert abs(s.rot).max()==pytest.approx(2*rot) and s.rot.std()==pytest.approx(.96*rot, rel=.05)
 
 def test_targets_sigma_and_edges():
     c = numbered(0, 1)
     c.joints[0,:,0] = 32-32*np.arange(13)/12*3 # from the middle to far left of the crop
-    items,shake = [(c, 0, 0)],no_shake(1)
-    a,b,wide = (add_labels(make_pairs(items, shake, (128,128)), items, shake, (128,128), (32,32), k)
-                for k in (PairConfig(), PairConfig(edges=True), PairConfig(sigma=3.)))
+    items,augmentation = [(c, 0, 0)],no_augmentation(1)
+    a,b,wide = (add_labels(make_pairs(items, augmentation, (128,128)), items, augmentation, (128,128), (32,32), k)
+                for k in (PairConfig(), PairConfig(authors_edges=True), PairConfig(sigma=3.)))
     differ = a.weight!=b.weight
     assert torch.equal(a.heatmaps, b.heatmaps) and (b.weight[differ]==1).all() and not b.heatmaps[differ].any()
     assert wide.heatmaps[0,0].sum()>1.8*a.heatmaps[0,0].sum()
@@ -353,19 +356,19 @@ def test_target_and_reference_share_the_film(share):
     "A pair of equal crops stays one, but for the noise; what is not chosen is not touched."
     g = torch.Generator().manual_seed(0)
     x = torch.rand(40, 3, 16, 16, generator=g)-.5
-    p = recolour(Pairs(x.clone(), x.clone()), rng_for(0, 'film'), share)
+    p = jitter_colors(Pairs(x.clone(), x.clone()), rng_for(0, 'film'), share)
     changed = (p.target!=x).flatten(1).any(1)
     assert torch.equal(changed, (p.reference!=x).flatten(1).any(1))
     assert changed.float().mean()==pytest.approx(share, abs=.2) and (changed.all() if share==1 else True)
     assert (share==0)==(not changed.any())
     assert (p.target-p.reference).abs().mean()<.3*(p.target-x)[changed].abs().mean() if share else True
-    again = recolour(Pairs(x.clone(), x.clone()), rng_for(0, 'film'), share)
+    again = jitter_colors(Pairs(x.clone(), x.clone()), rng_for(0, 'film'), share)
     assert torch.equal(again.target, p.target) and torch.equal(again.reference, p.reference)
 
 def test_labels_stay_on_any_film():
     c = [noise_clip(T=3)]
     p = training_pairs(c, 0, 1, 4, **SMALL)
-    q = recolour(training_pairs(c, 0, 1, 4, **SMALL), rng_for(1, 'film'), 1.)
+    q = jitter_colors(training_pairs(c, 0, 1, 4, **SMALL), rng_for(1, 'film'), 1.)
     assert torch.equal(p.heatmaps, q.heatmaps) and torch.equal(p.weight, q.weight)
     assert not torch.equal(p.target, q.target)
     assert torch.isfinite(q.target).all() and q.target.shape==p.target.shape

@@ -4,10 +4,12 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from torchvision.models import detection
-from ttp_nb.clips import Clip, penn_clips, read_penn_label
+from ttp_nb.clips import Clip
+from ttp_nb.penn import penn_clips, read_penn_label
 from ttp_nb.person import (Track, choose, detect_people, fill_gaps, find_person, follow, iou, parse_box,
                            people_detector, person_boxes, read_boxes, track_boxes, whole_frame)
-from ttp_nb.skeletons import TTPError, UnusableInput
+from ttp_nb.basics import TTPError
+from ttp_nb.video import UnusableInput
 from ttp_nb.video import open_frames, write_mp4
 
 PENN = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'

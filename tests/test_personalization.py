@@ -3,10 +3,12 @@ from dataclasses import replace
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import first, global_state, no_joints, noise_clip, person, same_weights, tiny_model, weights
-from ttp_nb.joint_model import predict
-from ttp_nb.pairs import frame_crops, offline_pairs, online_pairs
-from ttp_nb.personalization import MOVING, TTPConfig, adapt_step, alignment, begin, freeze, offline, online
-from ttp_nb.skeletons import TTPError
+from ttp_nb.clips import predict
+from ttp_nb.clips import frame_crops
+from ttp_nb.pairs import offline_pairs, online_pairs
+from ttp_nb.personalization import MOVING, TTPConfig, adapt_step, start_copy, freeze, offline, online
+from ttp_nb.diagnosis import alignment
+from ttp_nb.basics import TTPError
 
 FAST = TTPConfig(batch=3, lr=1e-2) # large steps: what moves is seen to move
 MAPS = (16,16) # of a tiny network
@@ -83,7 +85,7 @@ def test_each_clip_starts_from_the_trained_weights(run, model):
     assert not same_weights(weights(there[0].model), weights(there[1].model))
 
 def test_each_adam_is_fresh(model):
-    (m,a),(n,b) = begin(model, FAST),begin(model, FAST)
+    (m,a),(n,b) = start_copy(model, FAST),start_copy(model, FAST)
     p = offline_pairs(person(0), 0, 0, 3, (32,32))
     adapt_step(m, a, p)
     assert m is not n and a.state and not b.state and not same_weights(weights(m), weights(n))
@@ -91,9 +93,9 @@ def test_each_adam_is_fresh(model):
     assert a.param_groups[0]['lr']==FAST.lr and a.param_groups[0]['weight_decay']==0
 
 def test_a_step_is_adam_on_the_self_supervised_loss(model):
-    m,opt = begin(model, FAST)
+    m,opt = start_copy(model, FAST)
     p = offline_pairs(person(0), 0, 0, 3, (32,32))
-    with torch.no_grad(): loss = begin(model, FAST)[0].self_supervised_loss(p.target, p.reference).item()
+    with torch.no_grad(): loss = start_copy(model, FAST)[0].self_supervised_loss(p.target, p.reference).item()
     was = m.head.weight.detach().clone()
     assert adapt_step(m, opt, p)==pytest.approx(loss, rel=1e-5)
     change = (m.head.weight-was)[m.head.weight.grad!=0].abs()
@@ -153,11 +155,11 @@ def test_online_reads_no_frame_before_it_arrives(model):
 
 def test_online_predicts_with_the_weights_of_the_moment(model):
     c = person(3)
-    m,opt = begin(model, FAST)
+    m,opt = start_copy(model, FAST)
     kp,losses = [],[]
     for i in range(len(c)):
         pairs = online_pairs(told(model, c), i, FAST.seed, FAST.batch, (32,32), hm_size=MAPS)
-        losses.append(adapt_step(m, opt, pairs, FAST.agreement))
+        losses.append(adapt_step(m, opt, pairs, FAST.anchor_weight))
         kp.append(predict(m, c, [i])[0][0])
     r = online(model, c, FAST)
     assert np.array_equal(r.kp, kp) and np.array_equal(r.losses, losses) and same_weights(weights(r.model), weights(m))
@@ -254,25 +256,25 @@ def test_under_no_grad_it_still_learns(run, model):
 
 def by_hand(model, clip, cfg, restart=lambda i: False, step=lambda i: True):
     "Online personalization written out."
-    m,opt = begin(model, cfg)
+    m,opt = start_copy(model, cfg)
     kp,losses = [],[]
     for i in range(len(clip)):
         for s in range(cfg.per_frame if step(i) else 0):
-            pairs = online_pairs(told(model, clip), i, cfg.seed, cfg.batch, (32,32), 0 if cfg.published else s,
+            pairs = online_pairs(told(model, clip), i, cfg.seed, cfg.batch, (32,32), 0 if cfg.authors_rules else s,
                                  hm_size=MAPS)
-            losses.append(adapt_step(m, opt, pairs, cfg.agreement))
+            losses.append(adapt_step(m, opt, pairs, cfg.anchor_weight))
         kp.append(predict(m, clip, [i])[0])
         if restart(i):
             mean = m.perceptual.mean
-            m,opt = begin(model, cfg)
+            m,opt = start_copy(model, cfg)
             m.perceptual.mean = mean
     return np.concatenate(kp),losses
 
 @pytest.mark.parametrize('change,rule', [
     (dict(reset_every=2), dict(restart=lambda i: i%2==1)), (dict(first_only=True), dict(step=lambda i: i==0)),
-    (dict(per_frame=2, published=True, agreement=0.), {}), (dict(per_frame=2, agreement=0.), {}),
+    (dict(per_frame=2, authors_rules=True, anchor_weight=0.), {}), (dict(per_frame=2, anchor_weight=0.), {}),
     (dict(per_frame=2), {})],
-    ids=['reset', 'first only', 'published', 'alone', 'ours'])
+    ids=['reset', 'first only', 'authors_rules', 'alone', 'ours'])
 def test_variants_by_hand(model, change, rule):
     cfg = replace(FAST, **change)
     done = online(model, person(0), cfg)
@@ -282,13 +284,13 @@ def test_variants_by_hand(model, change, rule):
     else: assert len(losses)==len(person(0))*cfg.per_frame
 
 def test_published_steps_repeat_the_batch(model):
-    a,b = (online(model, person(0), replace(FAST, per_frame=2, published=p)).losses for p in (True, False))
+    a,b = (online(model, person(0), replace(FAST, per_frame=2, authors_rules=p)).losses for p in (True, False))
     assert a[0]==b[0] and a[1]!=b[1]
 
 @both
 def test_the_bias_drifts_only_as_published(run, model):
     for published in (False, True):
-        done = run(model, person(0), replace(FAST, published=published))
+        done = run(model, person(0), replace(FAST, authors_rules=published))
         assert torch.equal(done.model.head.bias, model.head.bias)!=published
 
 def test_reversed_channels_and_an_origin_change_nothing_for_a_network_used_to_them(model):
@@ -312,13 +314,13 @@ def drift(model, r, clip):
 @both
 def test_agreement_holds_the_heatmaps(run, model):
     c = person(0)
-    loose,held = (drift(model, run(model, c, replace(FAST, lr=3e-3, agreement=a)), c) for a in (0., 1e7))
+    loose,held = (drift(model, run(model, c, replace(FAST, lr=3e-3, anchor_weight=a)), c) for a in (0., 1e7))
     assert held<loose, (held, loose)
 
 @both
-@pytest.mark.parametrize('agreement', [0., 2e4])
+@pytest.mark.parametrize('anchor_weight', [0., 2e4])
 def test_labels_play_no_part(run, model, agreement):
-    c,cfg = person(1),replace(FAST, agreement=agreement)
+    c,cfg = person(1),replace(FAST, anchor_weight=agreement)
     wrong = replace(c, joints=c.joints[::-1]+9, vis=~c.vis)
     r,was = run(model, c, cfg),wrong.joints.copy()
     assert same(r, run(model, no_joints(c), cfg)) and same(r, run(model, wrong, cfg))

@@ -3,10 +3,11 @@ from dataclasses import replace
 import numpy as np, pytest, torch
 from safetensors.torch import load_file, save_file
 from tiny import leftovers, person, same_weights, tiny_model, weights
-from ttp_nb.joint_model import checksum, predict, save_model
+from ttp_nb.checkpoints import checksum, save_model
+from ttp_nb.clips import predict
 from ttp_nb.personalization import TTPConfig, offline
-from ttp_nb.profiles import apply_profile, read_profile, save_profile, weight_changes
-from ttp_nb.skeletons import TTPError
+from ttp_nb.checkpoints import apply_profile, read_profile, save_profile, weight_changes
+from ttp_nb.basics import TTPError
 
 @pytest.fixture(scope='module')
 def model(): return tiny_model().eval()
@@ -55,7 +56,7 @@ def test_nothing_changed(model, tmp_path):
     assert same_weights(weights(apply_profile(model, tmp_path/'p.safetensors')), weights(model))
 
 def test_another_network_refuses_it(model, profile):
-    for other in (tiny_model(seed=1), tiny_model(maps=6), tiny_model(shared=True)):
+    for other in (tiny_model(seed=1), tiny_model(keypoints=6), tiny_model(shared=True)):
         with pytest.raises(TTPError, match=r'p.safetensors was made on another network \(tiny\).*--model'):
             apply_profile(other, profile)
 

@@ -5,14 +5,17 @@ from pathlib import Path
 import cv2, numpy as np, pytest, yaml
 from tiny import RECIPE as TINY_RUN, TINY, global_state, leftovers, no_joints, noise_clip, people
 from ttp_nb import recipes as R
-from ttp_nb.clips import write_penn
+from ttp_nb.penn import write_penn
 from ttp_nb.experiments import evaluate
-from ttp_nb.joint_model import ModelConfig, published
+from ttp_nb.joint_model import ModelConfig, paper_config
 from ttp_nb.pairs import PairConfig
 from ttp_nb.personalization import TTPConfig, offline
-from ttp_nb.recipes import DataConfig, Recipe, changed, from_official, read_recipe, settings, write_recipe
-from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, TTPError, write_skeleton
-from ttp_nb.synthetic import synthetic_clips
+from ttp_nb.recipes import DataConfig, Recipe, changed, settings
+from ttp_nb.recipe_files import from_official, read_recipe, write_recipe
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton
+from ttp_nb.basics import TTPError
+from ttp_nb.skeleton_files import write_skeleton
+from ttp_nb.drawn_people import synthetic_clips
 from ttp_nb.training import TrainConfig, learning_rate
 
 EXPERIMENTS = Path(__file__).parents[1]/'experiments'
@@ -165,19 +168,19 @@ def says(error, *parts):
 def test_baseline(file):
     r,ignored = read_recipe(file(FILES[B], B))
     assert r==Recipe(
-        task='baseline', published=True, data=DataConfig('penn', 'data/Penn_Action/'),
-        model=published(50, bgr=True, origin=1),
+        task='baseline', authors_rules=True, data=DataConfig('penn', 'data/Penn_Action/'),
+        model=paper_config(50, bgr=True, origin=1),
         training=TrainConfig(steps=5000, batch=32, lr=.001, drops=(90/140, 120/140), factor=.1, weight=.001,
-                             repainted=0, colours=0.,
-                             pairs=PairConfig(scale=.25, rot=30., flip=True, reach=None, sigma=2., edges=True)),
-        personalization=TTPConfig(batch=32, published=True, agreement=0.), epochs=140, epoch_steps=0, validate=10,
+                             self_supervised_pairs=0, color_jitter=0.,
+                             pairs=PairConfig(scale=.25, rot=30., flip=True, reach=None, sigma=2., authors_edges=True)),
+        personalization=TTPConfig(batch=32, authors_rules=True, anchor_weight=0.), epochs=140, epoch_steps=0, validate=10,
         imagenet=IMAGENET, weights='', out=f'output/penn/pose_resnet/{B}', workers=24, resume=True)
     assert set(ignored)==ALL_ALIKE | {'TEST.BATCH_SIZE_PER_GPU'} and len(ignored)==len(set(ignored))
 
 def test_joint(file):
     r,ignored = read_recipe(file(FILES[J], J))
     assert r.model==ModelConfig(
-        size=(128,128), skeleton=PENN13, maps=30, depth=50, width=64, stages=4, filters=(256,256,256), lateral=False,
+        size=(128,128), skeleton=PENN13, keypoints=30, depth=50, width=64, stages=4, filters=(256,256,256), lateral=False,
         layers=1, heads=4, dropout=.1, sigma=2., enlarge=4, appearance=(32,64,128,256), appearance_stride=1,
         pose=(32,64,128,256), renderer=(256,128,64,32), convs=2, vgg=True, shared=False, bgr=True, origin=1)
     assert r==replace(official(B), task='joint', validate=5, out=f'output/penn/imm_joint_model/{J}')
@@ -186,10 +189,10 @@ def test_joint(file):
 def test_online(file):
     r,ignored = read_recipe(file(FILES[N], N))
     assert r==Recipe(
-        task='online', published=True, data=DataConfig('penn', 'data/Penn_Action/', every=1),
-        model=published(50, bgr=True, origin=1),
-        training=TrainConfig(lr=.001, weight=.001, repainted=0, colours=0., pairs=PairConfig(edges=True)),
-        personalization=TTPConfig(lr=1e-4, batch=32, per_frame=1, epochs=1., published=True, agreement=0.,
+        task='online', authors_rules=True, data=DataConfig('penn', 'data/Penn_Action/', every=1),
+        model=paper_config(50, bgr=True, origin=1),
+        training=TrainConfig(lr=.001, weight=.001, self_supervised_pairs=0, color_jitter=0., pairs=PairConfig(authors_edges=True)),
+        personalization=TTPConfig(lr=1e-4, batch=32, per_frame=1, epochs=1., authors_rules=True, anchor_weight=0.,
                                   reset_every=0, first_only=False, pairs=PairConfig(ahead=False, mixed=False)),
         weights=FINAL, out=f'output/penn/imm_joint_model/{N}', workers=12, resume=True)
     assert set(ignored)==ALL_ALIKE | NOT_TRAINED | {'TRAIN.BATCH_SIZE_PER_GPU', 'TEST.TTP_STEPS'}
@@ -222,7 +225,7 @@ MEANT = [
     (J, 'DATASET.BANDWIDTH', 100000, 'training.pairs.reach', None),
     (J, 'DATASET.BANDWIDTH', 99999, 'training.pairs.reach', 99999), (J, 'MODEL.INIT_WEIGHTS', False, 'imagenet', ''),
     (J, 'MODEL.PRETRAINED', 'w.pth', 'imagenet', 'w.pth'), (J, 'MODEL.SIGMA', 3, 'model.sigma', 3.),
-    (J, 'MODEL.SIGMA', 3, 'training.pairs.sigma', 3.), (J, 'MODEL.NUM_MAPS', 12, 'model.maps', 12),
+    (J, 'MODEL.SIGMA', 3, 'training.pairs.sigma', 3.), (J, 'MODEL.NUM_MAPS', 12, 'model.keypoints', 12),
     (J, 'MODEL.EXTRA.NUM_LAYERS', 18, 'model.depth', 18),
     (J, 'MODEL.EXTRA.NUM_DECONV_FILTERS', [8, 8, 4], 'model.filters', (8, 8, 4)),
     (J, 'MODEL.EXTRA.NUM_TF_LAYERS', 3, 'model.layers', 3), (J, 'MODEL.EXTRA.NHEADS', 8, 'model.heads', 8),
@@ -286,18 +289,18 @@ def test_crops_that_are_not_square():
     says(e, 'MODEL.HEATMAP_SIZE is [32, 32]', '[48, 64] works')
 
 def test_the_switch(file):
-    r,_ = read_recipe(file(FILES[J], J), ['published', 'false'])
+    r,_ = read_recipe(file(FILES[J], J), ['authors_rules', 'false'])
     was = settings(official(J))
     assert {k: v for k,v in settings(r).items() if v!=was[k]}=={
-        'published': False, 'model.bgr': False, 'model.origin': 0, 'training.pairs.edges': False,
-        'personalization.published': False, 'personalization.agreement': TTPConfig().agreement}
-    assert R.as_published(replace(r, published=True))==official(J)
-    r,_ = read_recipe(file(FILES[J], J), ['model.bgr', 'false', 'published', 'true']) # in either order
+        'authors_rules': False, 'model.bgr': False, 'model.origin': 0, 'training.pairs.authors_edges': False,
+        'personalization.authors_rules': False, 'personalization.anchor_weight': TTPConfig().anchor_weight}
+    assert R.with_authors_rules(replace(r, authors_rules=True))==official(J)
+    r,_ = read_recipe(file(FILES[J], J), ['model.bgr', 'false', 'authors_rules', 'true']) # in either order
     assert not r.model.bgr and r.model.origin==1
     r,_ = read_recipe(file(FILES[J], J), ['data.kind', 'hm36']) # other data, other conventions
     assert r.model.origin==0 and r.model.bgr
-    r,_ = read_recipe(file('published: true\ndata: {kind: bbc}\ntraining: {pairs: {edges: false}}'))
-    assert r.model.bgr and r.model.origin==1 and r.personalization.published and not r.training.pairs.edges
+    r,_ = read_recipe(file('authors_rules: true\ndata: {kind: bbc}\ntraining: {pairs: {authors_edges: false}}'))
+    assert r.model.bgr and r.model.origin==1 and r.personalization.authors_rules and not r.training.pairs.authors_edges
 
 
 # --- changes
@@ -486,7 +489,7 @@ def test_official_recipes_come_back(name, tmp_path):
     text = round_trip(official(name), tmp_path)
     keys = R.flatten(yaml.safe_load(text), R.KEYS)
     assert 'skeleton: penn13 ' in text and not {'model.bgr', 'model.origin'} & keys.keys()
-    round_trip(changed(official(name), {'published': False}), tmp_path) # conventions that do not follow are written
+    round_trip(changed(official(name), {'authors_rules': False}), tmp_path) # conventions that do not follow are written
 
 def odd_value(g, key, was):
     "Another value of the same type."
@@ -494,7 +497,7 @@ def odd_value(g, key, was):
              'two\nlines\n\n  more\n', '[', '*a', '\t', '2021-01-01', '%', 'x'*300)
     if key=='task': return str(g.choice(R.TASKS))
     if key=='data.kind': return str(g.choice(R.KINDS))
-    if key in ('data.videos', 'data.labelled', 'data.frames', 'training.colours'): return 1-float(g.random())
+    if key in ('data.videos', 'data.labelled', 'data.frames', 'training.color_jitter'): return 1-float(g.random())
     if isinstance(was, bool): return bool(g.integers(2))
     if isinstance(was, int): return int(g.integers(1, 10**6))
     if isinstance(was, float): return float(g.choice([g.random(), 10.**g.integers(-9, 9), 1/3]))
@@ -523,9 +526,9 @@ def test_every_value_is_in_the_file(tmp_path):
 def test_one_line_switches_a_written_recipe(tmp_path):
     write_recipe(changed(Recipe(), {'data.kind': 'penn'}), tmp_path/'r.yaml')
     text = (tmp_path/'r.yaml').read_text()
-    (tmp_path/'r.yaml').write_text(text.replace('published: false', 'published: true'))
+    (tmp_path/'r.yaml').write_text(text.replace('authors_rules: false', 'authors_rules: true'))
     r,_ = read_recipe(tmp_path/'r.yaml')
-    assert r.model.bgr and r.model.origin==1 and r.training.pairs.edges and r.personalization.published
+    assert r.model.bgr and r.model.origin==1 and r.training.pairs.authors_edges and r.personalization.authors_rules
 
 def test_a_folder_where_nothing_can_be_written(tmp_path):
     with pytest.raises(TTPError, match='cannot be written'): write_recipe(Recipe(), '/dev/null/x.yaml')
@@ -735,7 +738,7 @@ def test_any_skeleton_trains_is_saved_and_personalised(lab, tmp_path):
 
 def test_drawn_people(monkeypatch):
     "What the command has always drawn: every fifth frame, sixty to choose on."
-    monkeypatch.setattr(R, 'materialise', lambda c: c) # drawing takes long
+    monkeypatch.setattr(R, 'in_memory', lambda c: c) # drawing takes long
     train,valid = R.training_clips(DataConfig(people=7), progress=False)
     for clips,n,split in ((train, 7, 'train'), (valid, 60, 'valid')):
         assert len(clips)==n

@@ -10,7 +10,8 @@ from ttp_nb import report
 from ttp_nb.exports import Result
 from ttp_nb.report import (SURE, joint_shift, measures, most_changed, nominal_fps, side_by_side, verdict, window,
                            write_overlay, write_report)
-from ttp_nb.skeletons import COCO17, PENN13, Skeleton, TTPError
+from ttp_nb.skeletons import COCO17, PENN13, Skeleton
+from ttp_nb.basics import TTPError
 from ttp_nb.video import open_frames
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'pose2sim'/'pose2sim_cam01.mp4'
@@ -30,8 +31,8 @@ def film(r, seed=1): return rng(seed).integers(0, 256, (len(r),r.size[1],r.size[
 
 
 def look(step, **now):
-    before = dict(loss=2., disagreement=.1, bones=.3)
-    return dict(step=step, now=dict(loss=1.9, disagreement=.09, bones=.2)|now, before=before)
+    before = dict(loss=2., view_inconsistency=.1, bones=.3)
+    return dict(step=step, now=dict(loss=1.9, view_inconsistency=.09, bones=.2)|now, before=before)
 
 
 STORY = dict(probe='a.mp4: video', notes=['one person'], mode='offline',

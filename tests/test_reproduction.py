@@ -13,13 +13,13 @@ from scipy.io import loadmat, savemat
 from test_recipes import B, F, FILES, FINAL, J, N
 from tiny import first, leftovers, noise_clip, person, tiny_model
 from ttp_nb import experiments as E
-from ttp_nb.clips import write_penn
+from ttp_nb.penn import write_penn
 from ttp_nb.cli import main
-from ttp_nb.joint_model import read_card
+from ttp_nb.checkpoints import read_card
 from ttp_nb.personalization import TTPConfig, offline, online
-from ttp_nb.pose_resnet import read_weights
+from ttp_nb.basics import read_weights
 from ttp_nb.recipes import DataConfig, Recipe
-from ttp_nb.skeletons import TTPError
+from ttp_nb.basics import TTPError
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
 torch.set_num_threads(1)
@@ -65,7 +65,7 @@ def test_the_four_files_one_after_the_other(penn, capfd):
     base = Path(f'output/penn/pose_resnet/{B}')
     card = read_card(base/'last.safetensors')
     assert card['step']==2 and card['kind']=='baseline' and card['config']['depth']==50 and card['config']['bgr']
-    assert card['training']['batch']==2 and card['training']['pairs']['edges'] and card['training_people']==4
+    assert card['training']['batch']==2 and card['training']['pairs']['authors_edges'] and card['training_people']==4
     assert not card['held_out'] and 'last.safetensors' in said and 'validation' not in said
     assert said.count('have no effect on this run')==1 and 'CUDNN.BENCHMARK' in said and 'TRAIN.WD' in said
     said = ttp(capfd, 'train', '--cfg', f'{J}.yaml', *SHORT, 'MODEL.INIT_WEIGHTS', 'false', 'model.vgg', 'false')
@@ -78,7 +78,7 @@ def test_the_four_files_one_after_the_other(penn, capfd):
         (folder,) = Path('output').glob(f'penn*/imm_joint_model/{name}')
         result = json.loads((folder/'results.json').read_text())
         assert [r['scenario'] for r in result['rows']]==['before', scenario] and result['rows'][0]['frames']==4
-        assert result['model']=='final_state.pth' and result['settings']['published']
+        assert result['model']=='final_state.pth' and result['settings']['authors_rules']
         assert len(result['normalisers'][scenario])==12 and len(list((folder/'predictions').iterdir()))==2
         a = np.load(next((folder/'predictions').iterdir()))
         assert np.isfinite(a[f'{scenario}_kp']).all() and not np.array_equal(a[f'{scenario}_conf'], a['before_conf'])
@@ -163,7 +163,7 @@ def test_parts_that_nobody_saw_have_no_number():
 
 # --- running means that go on, and evaluations that go on
 
-PUBLISHED = TTPConfig(batch=2, lr=1e-2, published=True, agreement=0.)
+PUBLISHED = TTPConfig(batch=2, lr=1e-2, authors_rules=True, anchor_weight=0.)
 
 def clips(n=3): return [first(person(i, 'test'), 3) for i in range(n)]
 
@@ -184,7 +184,7 @@ def test_the_running_means_go_on_from_clip_to_clip():
     assert not np.array_equal(alone[0], found[2]['online'][0]) # what came before matters, as published
     assert torch.equal(model.perceptual.mean, tiny_model().perceptual.mean) # the model itself is left alone
 
-@pytest.mark.parametrize('cfg', [PUBLISHED, replace(PUBLISHED, published=False)], ids=['published', 'ours'])
+@pytest.mark.parametrize('cfg', [PUBLISHED, replace(PUBLISHED, authors_rules=False)], ids=['published', 'ours'])
 @pytest.mark.parametrize('scenarios', [E.SCENARIOS, ('offline',)], ids=' '.join)
 def test_an_evaluation_that_is_interrupted_goes_on_to_the_same_files(cfg, scenarios, tmp_path):
     def go(out, people=None, **kw):

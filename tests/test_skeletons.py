@@ -2,8 +2,9 @@
 import subprocess, sys
 from dataclasses import FrozenInstanceError
 import numpy as np, pytest
-from ttp_nb.skeletons import (BBC7, COCO17, H36M16, PENN13, Skeleton, TTPError, draw_pose, joint_colors,
-                              read_skeleton, safe_load, show_images, write_skeleton)
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, draw_pose, joint_colors, show_images
+from ttp_nb.basics import TTPError
+from ttp_nb.skeleton_files import read_skeleton, safe_load, write_skeleton
 
 ALL = [PENN13, BBC7, H36M16, COCO17]
 IMG = np.full((64,80,3), 60, np.uint8)

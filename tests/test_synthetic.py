@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from ttp_nb.clips import penn_clips
-from ttp_nb.skeletons import PENN13, TTPError
-from ttp_nb.synthetic import (ACTIONS, FAMILIES, MOTIONS, PLACES, _act, _draw, _rng, dress_tracks, make_look,
-                              materialise, paint_place, synthetic_clip, synthetic_clips, wardrobe, write_synthetic)
+from ttp_nb.penn import penn_clips
+from ttp_nb.skeletons import PENN13
+from ttp_nb.basics import TTPError
+from ttp_nb.drawn_bodies import ACTIONS, FAMILIES, MOTIONS, wardrobe
+from ttp_nb.drawn_scenes import PLACES, make_look, paint_place
+from ttp_nb.drawn_people import _act, _draw, _rng, dress_tracks, synthetic_clip, synthetic_clips, write_synthetic
+from ttp_nb.clips import in_memory
 
 NOBODY = {'1516', '1920'}          # videos in which neither shoulders nor hips are ever visible
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'/'labels'
@@ -190,7 +193,7 @@ def test_written_and_read(tmp_path):
 
 def test_materialised_clip_is_the_same():
     c = synthetic_clip(0, 8, n_frames=3)
-    m = materialise(c)
+    m = in_memory(c)
     assert m.frames.shape == (3, 192, 256, 3) and m.frames.dtype == np.uint8 and m.action == c.action
     np.testing.assert_array_equal(m.frames[1], c.frames[1])
 

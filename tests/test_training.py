@@ -8,19 +8,21 @@ from tqdm.auto import tqdm
 from tiny import (RECIPE, TINY, global_state, leftovers, no_joints, noise_clip, people, same_weights, tiny_model,
                   weights)
 from ttp_nb import training
-from ttp_nb.joint_model import load_model, predict, read_card
+from ttp_nb.checkpoints import load_model, read_card
+from ttp_nb.clips import predict
 from ttp_nb.pairs import training_pairs
-from ttp_nb.skeletons import TTPError
-from ttp_nb.training import (PairStream, Run, TrainConfig, learning_rate, new_model, pair_losses, train, train_step,
-                             validate)
+from ttp_nb.basics import TTPError
+from ttp_nb.training import PairStream, TrainConfig, learning_rate, pair_losses, train_step, validate
+from ttp_nb.runs import TrainingRun, train_run
+from ttp_nb.joint_model import new_model
 
 KINDS = 'joint','baseline'
 FILES = 'best.json','best.safetensors','last.json','last.safetensors','log.jsonl','state.pt'
 
 def run(out, kind='joint', resume=False, cfg=RECIPE, n=4, model=None, **kw):
-    "Three people to train on, one to choose on."
+    "Three people to train_run on, one to choose on."
     clips = people(n)
-    return train(model or tiny_model(kind), clips[:-1], clips[-1:], out, cfg, resume, progress=False, **kw)
+    return train_run(model or tiny_model(kind), clips[:-1], clips[-1:], out, cfg, resume, progress=False, **kw)
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory):
@@ -135,7 +137,7 @@ def test_killed_while_writing(kind, undisturbed, tmp_path):
     assert_same_run(out, undisturbed(kind))
     (out/'last.safetensors').unlink(); (out/'last.json').unlink()
     for k in ('2:half', '3:half'):
-        die(start(out, kind, k)) # nothing left to train: the log, then the last weights and their card
+        die(start(out, kind, k)) # nothing left to train_run: the log, then the last weights and their card
     finish(start(out, kind))
     assert_same_run(out, undisturbed(kind))
     assert tuple(sorted(p.name for p in out.iterdir()))==FILES, f'left over: {leftovers(out)}'
@@ -182,7 +184,7 @@ def test_a_run_in_two_halves(undisturbed, tmp_path):
             if not Stopping.left: raise Stop
             return super().__getitem__(i)
     clips,out = people(4),tmp_path/'run'
-    with pytest.raises(Stop): train(tiny_model(), Stopping(clips[:-1]), clips[-1:], out, RECIPE, progress=False)
+    with pytest.raises(Stop): train_run(tiny_model(), Stopping(clips[:-1]), clips[-1:], out, RECIPE, progress=False)
     assert (out/'state.pt').exists() and not (out/'last.safetensors').exists() and not leftovers(out)
     steps = torch.load(out/'state.pt', weights_only=True)['step']
     assert 0<steps<RECIPE.steps
@@ -202,7 +204,7 @@ def test_resuming_what_is_finished_or_never_began(undisturbed, tmp_path):
 @pytest.mark.parametrize('what,change', [
     *[('train', c) for c in (dict(lr=1e-3), dict(batch=4), dict(steps=60), dict(seed=1), dict(weight=.1),
                              dict(drops=(.5,)), dict(every=8))],
-    *[('model', c) for c in (dict(maps=6), dict(dropout=.3), dict(shared=True))], ('kind', 'baseline'), ('people', 3)],
+    *[('model', c) for c in (dict(keypoints=6), dict(dropout=.3), dict(shared=True))], ('kind', 'baseline'), ('people', 3)],
     ids=str)
 def test_other_settings_are_refused(undisturbed, what, change):
     out = undisturbed()
@@ -285,7 +287,7 @@ def test_a_disk_that_fills_up(undisturbed, tmp_path):
 import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_training as t
-from ttp_nb.skeletons import TTPError
+from ttp_nb.basics import TTPError
 resource.setrlimit(resource.RLIMIT_FSIZE, (300000, 300000)) # the weights fit, the optimiser's state does not
 try: t.run({str(out)!r})
 except TTPError as e: print(e)'''
@@ -315,7 +317,7 @@ def test_workers_change_nothing(undisturbed, tmp_path):
 def test_the_callers_random_state_is_left_alone(workers, tmp_path):
     clips,short = people(3),replace(RECIPE, steps=3, every=2)
     was = global_state()
-    train(tiny_model(), clips[:2], clips[2:], tmp_path/'run', short, progress=False, workers=workers)
+    train_run(tiny_model(), clips[:2], clips[2:], tmp_path/'run', short, progress=False, workers=workers)
     run(tmp_path/'run', cfg=short, resume=True, n=3)
     assert global_state()==was
 
@@ -420,12 +422,12 @@ def test_people_are_needed(tmp_path, empty):
                    'valid without joints': ([a], [no_joints(b)]),
                    'valid without visible joints': ([a], [hidden])}[empty]
     with pytest.raises(TTPError):
-        train(tiny_model(), clips, valid, tmp_path/'run', replace(RECIPE, steps=4, every=2), progress=False)
+        train_run(tiny_model(), clips, valid, tmp_path/'run', replace(RECIPE, steps=4, every=2), progress=False)
     assert not (tmp_path/'run'/'best.safetensors').exists() and not (tmp_path/'run'/'state.pt').exists()
 
 def test_a_run_knows_its_settings(tmp_path):
-    runs = [Run(tiny_model(), RECIPE, tmp_path, {}), Run(tiny_model(seed=4), RECIPE, str(tmp_path), {'command': 'x'}),
-            Run(tiny_model(), replace(RECIPE, seed=2), tmp_path, {}), Run(tiny_model(maps=6), RECIPE, tmp_path, {})]
+    runs = [TrainingRun(tiny_model(), RECIPE, tmp_path, {}), TrainingRun(tiny_model(seed=4), RECIPE, str(tmp_path), {'command': 'x'}),
+            TrainingRun(tiny_model(), replace(RECIPE, seed=2), tmp_path, {}), TrainingRun(tiny_model(keypoints=6), RECIPE, tmp_path, {})]
     s = [r.settings for r in runs]
     assert s[0]==s[1] and len(set(s))==3 and not list(tmp_path.iterdir())
 

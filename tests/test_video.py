@@ -3,7 +3,7 @@ import dataclasses, gc, multiprocessing, os, pickle, signal, struct, subprocess,
 from pathlib import Path
 import av, cv2, numpy as np, pytest
 from PIL import Image
-from ttp_nb.skeletons import TTPError
+from ttp_nb.basics import TTPError
 from ttp_nb.video import Frames, _upright, open_frames, probe, read_image, write_mp4
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))

@@ -11,12 +11,15 @@ from ttp_nb.cli import main
 from ttp_nb.exports import EXPORTS, read_coco, read_deeplabcut, read_keypoints, read_npz, read_openpose
 from ttp_nb.geometry import apply_affine, box_to_center_scale, crop_affine
 from ttp_nb.guard import GuardConfig
-from ttp_nb.joint_model import load_model, predict, save_model
+from ttp_nb.checkpoints import load_model, save_model
+from ttp_nb.clips import predict
 from ttp_nb.pairs import PairConfig
 from ttp_nb.personalization import TTPConfig
-from ttp_nb.skeletons import Skeleton, TTPError
+from ttp_nb.skeletons import Skeleton
+from ttp_nb.basics import TTPError
 from ttp_nb.video import Frames, open_frames, probe, write_mp4
-from ttp_nb.your_video import Ledger, Lens, UnusableInput, forget, lens_for, personalize
+from ttp_nb.your_video import Ledger, Lens, clear_work, lens_for, personalize
+from ttp_nb.video import UnusableInput
 
 BOX = '15,8,60,52'
 FAST = TTPConfig(batch=3, lr=1e-3)
@@ -332,7 +335,7 @@ def test_forgetting_leaves_what_is_not_ours(tmp_path):
     (tmp_path/'.openpose.77.part').mkdir(); (tmp_path/'.openpose.77.part'/'x').write_text('x')
     for name in ('.overlay.mp4.77.part', '.profile.json.77.part', '.mine.77.part', 'overlay.mp4', '.overlay.mp4'):
         (tmp_path/name).write_text('x')
-    forget(tmp_path); forget(tmp_path)
+    clear_work(tmp_path); clear_work(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir())==['.mine.77.part', '.overlay.mp4', 'overlay.mp4']
 
 def test_a_refused_run_leaves_no_profile_of_an_earlier_one(run, tmp_path):
@@ -550,7 +553,7 @@ def test_memory_stays_flat(run, monkeypatch):
         if i in (140, 299): rss[i] = psutil.Process().memory_info().rss
     monkeypatch.setattr(your_video.Run, 'arrive', watched)
     monkeypatch.setattr(your_video, 'write_all', lambda *a: None)
-    result = run(film, mode='online', box='200,100,440,400', cfg=replace(FAST, batch=1, agreement=0.))
+    result = run(film, mode='online', box='200,100,440,400', cfg=replace(FAST, batch=1, anchor_weight=0.))
     assert len(result)==300 and max(kept)<=your_video.LATEST+1
     assert (rss[299]-rss[140])/2**20<30, rss
     assert seen[1:]==list(range(300)), 'each frame is read once, in order; the first one also for its size'

@@ -4,18 +4,20 @@ from functools import lru_cache
 import numpy as np, torch
 from ttp_nb.clips import Clip
 from ttp_nb.joint_model import ModelConfig
-from ttp_nb.synthetic import materialise, synthetic_clip
-from ttp_nb.training import TrainConfig, new_model
+from ttp_nb.clips import in_memory
+from ttp_nb.drawn_people import synthetic_clip
+from ttp_nb.training import TrainConfig
+from ttp_nb.joint_model import new_model
 
 torch.set_num_threads(1) # the same numbers on any machine, and room for the other test process
 
-TINY = ModelConfig(size=(32,32), maps=5, width=8, filters=(8,8,8), heads=2, appearance=(4,8), pose=(4,8),
+TINY = ModelConfig(size=(32,32), keypoints=5, width=8, filters=(8,8,8), heads=2, appearance=(4,8), pose=(4,8),
                    renderer=(8,6,4))
 RECIPE = TrainConfig(steps=52, every=9, batch=3)
 
 
 @lru_cache
-def person(i=0, split='train', frames=5): return materialise(synthetic_clip(0, i, split, frames))
+def person(i=0, split='train', frames=5): return in_memory(synthetic_clip(0, i, split, frames))
 
 def people(n=3, split='train', frames=5): return [person(i, split, frames) for i in range(n)]
 
