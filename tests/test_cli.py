@@ -6,12 +6,11 @@ from urllib.error import URLError
 import av, cv2, numpy as np, pytest, torch
 from scipy.io import loadmat, savemat
 from tiny import leftovers, noise_clip, person, tiny_model
-from ttp_nb import cli, joint_model, recipes, synthetic
+from ttp_nb import checkpoints, cli, drawn_people, recipe_runs
 from ttp_nb import person as person_module
 from ttp_nb.penn import write_penn
 from ttp_nb.cli import check_folder, main, make_parser
-from ttp_nb.checkpoints import load_model, read_card, save_model
-from ttp_nb.checkpoints import save_profile
+from ttp_nb.checkpoints import load_model, read_card, save_model, save_profile
 from ttp_nb.skeletons import H36M16
 from ttp_nb.basics import TTPError
 from ttp_nb.video import write_mp4
@@ -73,7 +72,7 @@ def evaluate(ttp, root, model, tmp_path):
 def no_drawing(monkeypatch, instead=None):
     "Whoever draws people gets this instead."
     def never(*a, **k): raise AssertionError('work was done first')
-    for module in (synthetic, recipes): monkeypatch.setattr(module, 'synthetic_clips', instead or never)
+    for module in (drawn_people, recipe_runs): monkeypatch.setattr(module, 'synthetic_clips', instead or never)
     return never
 
 def nothing_written(folder): return not folder.exists() or not [p for p in folder.rglob('*') if p.is_file()]
@@ -107,7 +106,7 @@ def test_each_help_explains_and_its_example_parses(ttp, command, monkeypatch):
     assert r.code==0 and not r.err
     example = re.search(r'example:\s+ttp (.*)', r.out)[1].split()
     args = make_parser().parse_args(example)
-    assert args.run is getattr(cli, command) and example[0]==command
+    assert args.run is getattr(cli, f'{command}_command') and example[0]==command
     for option in re.findall(r'^  (--[a-z-]+)', r.out, re.M):
         assert len(re.search(rf'{option}\b.*?(\n  -|\Z)', r.out, re.S)[0])>len(option)+10, f'{option} is not explained'
 
@@ -136,7 +135,7 @@ def test_the_command_is_installed_as_a_script():
     'synth --seed -1 --people 1', 'train joint --people 0',
     'train joint --people -3', 'train joint --steps -5', 'train joint --people 1 --seed -1'])
 def test_numbers_that_make_no_sense(ttp, args, tmp_path, model, monkeypatch):
-    monkeypatch.setattr(synthetic, 'write_synthetic', no_drawing(monkeypatch))
+    monkeypatch.setattr(drawn_people, 'write_synthetic', no_drawing(monkeypatch))
     command,*rest = args.split()
     where = ['--root', tmp_path/'o'] if command=='synth' else ['--out', tmp_path/'o']
     more = ['--model', model, '--workers', 1] if command in ('demo', 'evaluate') else []
@@ -282,7 +281,7 @@ def test_another_skeleton(evaluate, tmp_path):
     assert nothing_written(tmp_path/'out')
 
 @pytest.mark.parametrize('command', ['demo', 'evaluate'])
-def test_the_model_is_looked_at_before_people_are_drawn(ttp, command, tmp_path, monkeypatch):
+def test_the_model_is_loaded_before_people_are_drawn(ttp, command, tmp_path, monkeypatch):
     "Drawing takes minutes; a wrong name should not."
     no_drawing(monkeypatch)
     refused(ttp(command, '--model', tmp_path/'none.safetensors', '--out', tmp_path/'out'), tmp_path/'none.safetensors')
@@ -298,7 +297,7 @@ def test_a_baseline_is_evaluated_before_only(evaluate, tmp_path):
 
 @pytest.mark.parametrize('command', COMMANDS)
 def test_unwritable_folders(ttp, command, root, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes, 'filed_people', no_drawing(monkeypatch))
+    monkeypatch.setattr(recipe_runs, 'filed_people', no_drawing(monkeypatch))
     (tmp_path/'file').write_text('x')
     for out in ('/dev/null/x', tmp_path/'file', tmp_path/'file'/'x'):
         args = {'demo': ['--out', out, '--model', model], 'synth': ['--root', out, '--people', 1, '--test-people', 1],
@@ -388,7 +387,7 @@ def test_the_demo(ttp, model, tmp_path, monkeypatch):
     for x in ('demo.png', 'before_after.mp4', 'results.json', 'make lab'): assert x in r.out
 
 def test_a_demo_without_a_model_uses_the_one_that_comes_along(ttp, tmp_path, monkeypatch):
-    for m in (joint_model, recipes): monkeypatch.setattr(m, 'shipped', lambda name: tmp_path/f'{name}.safetensors')
+    for m in (checkpoints, recipe_runs): monkeypatch.setattr(m, 'shipped', lambda name: tmp_path/f'{name}.safetensors')
     no_drawing(monkeypatch)
     for command in ('demo', 'evaluate'):
         refused(ttp(command, '--out', tmp_path/'out'), tmp_path/'small_joint.safetensors')
@@ -448,9 +447,9 @@ def test_real_people(ttp, model, tmp_path):
 # --- your own video
 
 @pytest.fixture(scope='module')
-def films(tmp_path_factory, model):
-    "A short film, files that are none, a film that is cut short, and a profile of another network."
-    d = tmp_path_factory.mktemp('films')
+def videos(tmp_path_factory, model):
+    "A short video, files that are none, a video that is cut short, and a profile of another network."
+    d = tmp_path_factory.mktemp('videos')
     frames = noise_clip(T=14, size=(80,64)).frames
     data = write_mp4(d/'a.mp4', frames).read_bytes()
     with av.open(str(d/'cut.avi'), 'w') as c: # mjpeg has its index at the end, and no need of it
@@ -467,14 +466,14 @@ def films(tmp_path_factory, model):
     return d
 
 @pytest.fixture
-def own(ttp, films, model, tmp_path, monkeypatch):
-    "`ttp personalize` of a film, with the report left out."
+def own(ttp, videos, model, tmp_path, monkeypatch):
+    "`ttp personalize` of a video, with the report left out."
     from ttp_nb import your_video
-    def run(*args, film='a.mp4', report=False, **options):
+    def run(*args, video='a.mp4', report=False, **options):
         if not report: monkeypatch.setattr(your_video, 'write_report', lambda r, s, f, path, raw: path.write_text('x'))
         o = {'model': model, 'box': '15,8,60,52', 'out': tmp_path/'out', 'mode': 'none'} | options
-        return ttp('personalize', films/film, *[x for k,v in o.items() if v is not None for x in (f'--{k}', v)], *args,
-                   'personalization.batch', 3)
+        given = [x for k,v in o.items() if v is not None for x in (f'--{k}', v)]
+        return ttp('personalize', videos/video, *given, *args, 'personalization.batch', 3)
     return run
 
 def unusable(said, *names):
@@ -489,12 +488,12 @@ def test_exit_codes_are_documented(ttp, args, monkeypatch):
     said = ttp(*args).out
     for code in (0, 2, 3, 4, 130): assert re.search(rf'^  {code} +\w', said, re.M), code
 
-def test_probe(ttp, films):
-    r = ttp('probe', films/'a.mp4')
+def test_probe(ttp, videos):
+    r = ttp('probe', videos/'a.mp4')
     assert r.code==0 and not r.err and '80x64' in r.out and re.search(r'frames +14', r.out)
-    r = ttp('probe', films/'cut.avi')
+    r = ttp('probe', videos/'cut.avi')
     assert r.code==0 and 'trouble' in r.out and 'cut short' in r.out
-    for name in ('none.mp4', 'text.mp4', 'empty.mp4', 'half.mp4', 'nothing'): unusable(ttp('probe', films/name), name)
+    for name in ('none.mp4', 'text.mp4', 'empty.mp4', 'half.mp4', 'nothing'): unusable(ttp('probe', videos/name), name)
 
 @pytest.mark.parametrize('args', [['personalize'], ['personalize', 'a.mp4', '--colour', 'red'], ['probe'],
     ['personalize', 'a.mp4', '--mode', 'sideways'], ['personalize', 'a.mp4', '--seed', '1.5'],
@@ -504,7 +503,7 @@ def test_wrong_usage_of_them(ttp, args):
     assert r.code==2 and r.err.startswith('usage:') and 'error:' in r.err and 'Traceback' not in r.err
 
 @pytest.mark.parametrize('mode', ['offline', 'online', 'none'])
-def test_a_film_is_answered(own, tmp_path, mode):
+def test_a_video_is_answered(own, tmp_path, mode):
     r = own('--smooth', mode=mode, export='coco, npz')
     assert r.code in (0, 4) and not messages(r.err) and f'{tmp_path}/out/overlay.mp4' in r.out and '14 frames' in r.out
     assert {'coco.json', 'keypoints.json', 'keypoints.npz', 'overlay.mp4', 'report.html'} <= {
@@ -531,8 +530,8 @@ def test_boxes_that_are_none(own, tmp_path, box, says):
     (dict(model='b.safetensors', mode='offline'), ['joint model']),
     (dict(model='b.safetensors', mode='online'), ['--mode none'])],
     ids=lambda c: ' '.join(map(str, c.values())) if isinstance(c, dict) else '')
-def test_what_does_not_fit(own, films, tmp_path, change, names):
-    refused(own(**{k: films/v if k in ('model', 'profile') else v for k,v in change.items()}), *names)
+def test_what_does_not_fit(own, videos, tmp_path, change, names):
+    refused(own(**{k: videos/v if k in ('model', 'profile') else v for k,v in change.items()}), *names)
     assert not list((tmp_path/'out').glob('*'))
 
 @pytest.mark.parametrize('args,says', [
@@ -540,18 +539,18 @@ def test_what_does_not_fit(own, films, tmp_path, change, names):
     ('personalization.lr', 'no value'), ('personalization.speed 9', 'personalization.speed'),
     ('personalization.lr -1', 'at least 0'), ('personalization.batch 0', 'at least 1'),
     ('personalization.epochs nan', 'a number'), ('personalization.lr fast', 'a number')])
-def test_settings_that_are_none(ttp, films, model, tmp_path, args, says):
-    r = ttp('personalize', films/'a.mp4', '--model', model, '--box', 'frame', '--out', tmp_path/'out', *args.split())
+def test_settings_that_are_none(ttp, videos, model, tmp_path, args, says):
+    r = ttp('personalize', videos/'a.mp4', '--model', model, '--box', 'frame', '--out', tmp_path/'out', *args.split())
     assert says in refused(r) and nothing_written(tmp_path/'out')
 
-@pytest.mark.parametrize('film', ['none.mp4', 'text.mp4', 'empty.mp4', 'half.mp4', 'nothing'])
-def test_films_that_are_none(own, tmp_path, film):
-    unusable(own(film=film), film)
+@pytest.mark.parametrize('video', ['none.mp4', 'text.mp4', 'empty.mp4', 'half.mp4', 'nothing'])
+def test_videos_that_are_none(own, tmp_path, video):
+    unusable(own(video=video), video)
     assert nothing_written(tmp_path/'out')
 
-def test_a_film_that_is_cut_short(own, tmp_path):
-    unusable(own('--strict', film='cut.avi'), 'cut.avi', 'cut short')
-    r = own(film='cut.avi')
+def test_a_video_that_is_cut_short(own, tmp_path):
+    unusable(own('--strict', video='cut.avi'), 'cut.avi', 'cut short')
+    r = own(video='cut.avi')
     assert r.code==0 and 'cut short' in r.out
     assert 0<len(json.loads((tmp_path/'out'/'keypoints.json').read_text())['frames'])<14
 
@@ -571,16 +570,16 @@ def test_somebody_is_found(own, monkeypatch, tmp_path):
     monkeypatch.setattr(person_module, 'people_detector', lambda: lambda frame: found)
     r = own(box=None)
     assert r.code==0 and 'one person' in r.out
-    told = json.loads((tmp_path/'out'/'keypoints.json').read_text())
-    assert np.allclose([f['box'] for f in told['frames']], found[:,:4])
+    written = json.loads((tmp_path/'out'/'keypoints.json').read_text())
+    assert np.allclose([f['box'] for f in written['frames']], found[:,:4])
 
 @pytest.mark.parametrize('mode', ['offline', 'online'])
 def test_a_network_that_ran_away(own, tmp_path, mode):
     "With the real report: it must cope with losses that are no numbers."
     r = own('personalization.lr', '1e3', mode=mode, report=True)
     assert r.code==4 and 'Nothing was adapted: ' in r.out and not messages(r.err)
-    told = json.loads((tmp_path/'out'/'keypoints.json').read_text(), parse_constant=lambda word: 1/0)
-    assert told['guard']['why'] and all(f['keypoints']==f['before'] for f in told['frames'])
+    written = json.loads((tmp_path/'out'/'keypoints.json').read_text(), parse_constant=lambda word: 1/0)
+    assert written['guard']['why'] and all(f['keypoints']==f['before'] for f in written['frames'])
     assert 'Returned unadapted' in (tmp_path/'out'/'report.html').read_text('utf-8')
     assert own('personalization.lr', '1e3', '--resume', mode=mode, report=True).code==4, 'finished, and still 4'
 
@@ -600,12 +599,12 @@ def test_another_job_is_refused(own, monkeypatch, tmp_path):
     refused(own('--resume', box='frame'), tmp_path/'out', 'another --out', 'leave out --resume')
     assert own('--resume').code==0 and own(box='frame').code==0
 
-def test_where_results_go(ttp, films, model, tmp_path, monkeypatch):
+def test_where_results_go(ttp, videos, model, tmp_path, monkeypatch):
     from ttp_nb import your_video
     monkeypatch.setattr(your_video, 'write_report', lambda r, s, f, path, raw: path.write_text('x'))
     monkeypatch.chdir(tmp_path)
-    assert ttp('personalize', films/'a.mp4', '--model', model, '--box', 'frame', '--mode', 'none').code==0
+    assert ttp('personalize', videos/'a.mp4', '--model', model, '--box', 'frame', '--mode', 'none').code==0
     assert (tmp_path/'output'/'a'/'keypoints.json').is_file() and [p.name for p in tmp_path.iterdir()]==['output']
     (tmp_path/'file').write_text('x')
-    r = ttp('personalize', films/'a.mp4', '--model', model, '--out', tmp_path/'file')
+    r = ttp('personalize', videos/'a.mp4', '--model', model, '--out', tmp_path/'file')
     assert 'folder' in refused(r, tmp_path/'file', 'cannot be written')

@@ -4,15 +4,16 @@ from pathlib import Path
 import cv2, numpy as np, pytest
 from scipy.io import savemat
 from ttp_nb import datasets
-from ttp_nb.clips import Clip
-from ttp_nb.penn import write_penn
-from ttp_nb.datasets import (_dlc_labels, _natural, _side, bbc_clips, coco_clips, dlc_clips, frames_apart,
-                             hm36_clips, read_clips, read_hm36_labels)
+from ttp_nb.basics import TTPError
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, Skeleton
 from ttp_nb.geometry import box_to_center_scale
 from ttp_nb.metrics import clip_pck, pck, within_pixels
-from ttp_nb.skeletons import BBC7, COCO17, H36M16, Skeleton
-from ttp_nb.basics import TTPError
+from ttp_nb.clips import Clip
 from ttp_nb.skeleton_files import write_skeleton
+from ttp_nb.video import natural
+from ttp_nb.penn import write_penn
+from ttp_nb.datasets import (_dlc_labels, _side, bbc_clips, coco_clips, dlc_clips, frames_apart, hm36_clips,
+                             image_frames, image_paths, read_clips, read_hm36_labels)
 
 
 def image(path, size=(64,48), value=90):
@@ -89,7 +90,7 @@ def test_bbc_splits_and_images(bbc):
         assert [c.name for c in clips]==[str(v) for v in videos] and absent==[]
         for c,v in zip(clips, videos):
             assert np.allclose(c.joints, joints[v]-1)
-            assert [os.path.relpath(p, root) for p in c.frames.paths]==[f'{v}/{i}.jpg' for i in numbers[v]]
+            assert [os.path.relpath(p, root) for p in image_paths(c.frames)]==[f'{v}/{i}.jpg' for i in numbers[v]]
             assert abs(int(c.frames[2].mean())-v)<=1 and c.size==(64,48) and c[1:].size==(64,48)
     assert [c.name for c in bbc_clips(root)[0]]==[str(v) for v in range(11,21)]
     says("split must be 'test'", bbc_clips, root, 'valid')
@@ -203,7 +204,7 @@ def test_hm36_crops_are_the_published_ones(hm36):
 def test_hm36_a_test_clip_is_a_subject_and_a_training_clip_a_video(hm36):
     test,absent = hm36_clips(hm36)
     assert [c.name for c in test]==['S9','S11'] and absent==[]
-    paths = [os.path.relpath(p, hm36) for p in test[1].frames.paths]
+    paths = [os.path.relpath(p, hm36) for p in image_paths(test[1].frames)]
     assert paths==[f'11_{a}/{t}.jpg' for a in (2,3) for t in range(a)]
     assert test[1].frames[2].shape==(52,50,3) and test[1].size==(50,50) and test[1][2:].size==(50,52)
     assert abs(int(test[1].frames[4].mean())-112)<2
@@ -604,7 +605,7 @@ def test_coco_which_category(tmp_path):
 def test_coco_order_and_videos(tmp_path):
     d = coco({'a/x':np.ones((12,3,2))})
     d['images'].reverse()
-    base = lambda d: [os.path.basename(p) for p in coco_clips(save(tmp_path, d))[0][0].frames.paths]
+    base = lambda d: [os.path.basename(p) for p in image_paths(coco_clips(save(tmp_path, d))[0][0].frames)]
     assert base(d)==[f'{i}.png' for i in range(12)]
     for key in ('frame_id','frame_index'):
         e = copy.deepcopy(d)
@@ -612,7 +613,7 @@ def test_coco_order_and_videos(tmp_path):
         c = coco_clips(save(tmp_path, e))[0][0]
         order = sorted(range(1, 13), key=lambda i: i*7%12)
         assert [abs(int(c.frames[t].mean())-i)<=1 for t,i in enumerate(order)]==[True]*12
-        assert [int(os.path.basename(p)[:-4])+1 for p in c.frames.paths]==order
+        assert [int(os.path.basename(p)[:-4])+1 for p in image_paths(c.frames)]==order
     del e['images'][0]['frame_index']                      # not for all: names decide
     assert base(e)==[f'{i}.png' for i in range(12)]
     for i,im in enumerate(d['images']): im['video_id'] = 5+i%2
@@ -633,7 +634,7 @@ def test_coco_images_without_folder(tmp_path):
 
 
 def test_natural_order():
-    assert sorted(['a10/b2', 'a9/b10', 'a9/b9', 'B1', '7'], key=_natural)==['7', 'a9/b9', 'a9/b10', 'a10/b2', 'B1']
+    assert sorted(['a10/b2', 'a9/b10', 'a9/b9', 'B1', '7'], key=natural)==['7', 'a9/b9', 'a9/b10', 'a10/b2', 'B1']
 
 
 def test_coco_boxes_that_are_not_there(tmp_path):
@@ -782,7 +783,8 @@ def test_dlc_plain(tmp_path):
     assert c.torso==pytest.approx(np.full(12, np.median(extents)/4))
     assert [int(c.frames[t].mean()) for t in (2,10)]==[2,10]
     test,train = (dlc_clips(tmp_path, s)[0][0] for s in ('test','train'))
-    assert [p.name for p in test.frames.paths]==['4.png','9.png'] and len(train)==10 and test.name==train.name=='a'
+    assert [p.name for p in image_paths(test.frames)]==['4.png','9.png']
+    assert len(train)==10 and test.name==train.name=='a'
     assert (test.torso==c.torso[0]).all() and (train.torso==c.torso[0]).all()
     assert np.array_equal(train.joints, np.delete(kps, [4,9], 0), equal_nan=True)
     assert len(read_clips('dlc', tmp_path)[0][0])==2
@@ -832,7 +834,7 @@ def test_dlc_images_moved_or_absent(tmp_path):
     shutil.copytree(tmp_path/'frames', tmp_path/'more')                                  # which folder is meant?
     assert 'labeled-data/a/0.png' in says('not one of its images', dlc_clips, p)
     (tmp_path/'more'/'3.png').unlink()
-    assert {f.parent.name for f in dlc_clips(tmp_path, 'all')[0][0].frames.paths}=={'frames'}
+    assert {f.parent.name for f in image_paths(dlc_clips(tmp_path, 'all')[0][0].frames)}=={'frames'}
     (tmp_path/'frames'/'3.png').unlink()
     says('not one of its images', dlc_clips, p)
 
@@ -915,12 +917,13 @@ def test_dlc_nothing_there(tmp_path):
 def test_frames_apart_keeps_all_once():
     files = [Path(f'{t}.png') for t in range(7)]
     boxes,skel = np.tile([0,0,9,9.], (7,1)),Skeleton('s', NAMES)
-    c = Clip('c', datasets._Images(files), boxes, labels(7), skel=skel, notes=('n',))
+    c = Clip('c', image_frames(files), boxes, labels(7), skel=skel, notes=('n',))
     for n,kept in ((2, [1,3,5]), (3, [2,5]), (7, [6])):
         some,others = frames_apart(c, n)
-        assert [files.index(p) for p in some.frames.paths]==kept and some.name==others.name=='c' and some.notes==('n',)
-        assert sorted(some.frames.paths+others.frames.paths)==files and (some.joints==c.joints[kept]).all()
-    assert frames_apart(c, 8)[0] is None and frames_apart(c[:0+1], 8)[1].frames.paths==files[:1]
+        paths = image_paths(some.frames)
+        assert [files.index(p) for p in paths]==kept and some.name==others.name=='c' and some.notes==('n',)
+        assert sorted(paths+image_paths(others.frames))==files and (some.joints==c.joints[kept]).all()
+    assert frames_apart(c, 8)[0] is None and image_paths(frames_apart(c[:0+1], 8)[1].frames)==files[:1]
 
 
 MICE = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'animals_mirror_mouse'

@@ -9,7 +9,7 @@ from ttp_nb.evidence import (CRUEL, HALVES, PEOPLE_KINDS, NEW, Lab, evaluate_net
                              on_test_again, once, read_kept, trained, watched_person)
 from ttp_nb.checkpoints import checksum, save_model
 from ttp_nb.pairs import offline_pairs
-from ttp_nb.personalization import Learner, TTPConfig
+from ttp_nb.personalization import Adaptation, TTPConfig, adapt
 from ttp_nb.trunk import heatmap_loss
 from ttp_nb.recipes import DataConfig, Recipe
 from ttp_nb.basics import TTPError
@@ -98,7 +98,7 @@ def test_opened_again_only_online(lab, monkeypatch):
     asked = {}
     monkeypatch.setattr(evidence, 'trained', lambda lab, seed: f'net{seed}')
     monkeypatch.setattr(Lab, 'people', lambda self, *a, **kw: asked.update(kw))
-    monkeypatch.setattr(evidence, 'compare', lambda lab, name, nets, sets, scenarios: (name, nets, scenarios))
+    monkeypatch.setattr(evidence, 'evaluate_networks', lambda lab, name, nets, sets, scenarios: (name, nets, scenarios))
     name,nets,scenarios = on_test_again(lab)
     assert nets=={'joint, seed 1': ('net1', TTPConfig())} and 'offline' not in scenarios
     assert asked=={'n': 100, 'split': 'test', 'seed': 1}
@@ -106,14 +106,18 @@ def test_opened_again_only_online(lab, monkeypatch):
 
 # --- what the experiments do
 
-def test_a_huge_agreement_is_agreement_alone():
-    "One step of Adam: the direction is that of the agreement without a term for repainting."
+def test_a_huge_anchor_is_the_anchor_alone():
+    "One step of Adam: the direction is that of the anchor without a term for reconstruction."
     net,clip = tiny_model(),noise_clip(T=4, hidden=0)
-    huge,alone = (Learner(net, clip, replace(FAST, anchor_weight=w)) for w in (HALVES['anchor alone'].agreement, 2e4))
-    for learner in (huge, alone): learner.believe(range(4))
-    huge.offline_step(0)
-    pairs = offline_pairs(alone.seen, 0, FAST.seed, FAST.batch, *alone.sizes)
-    loss = 2e12*heatmap_loss(alone.model(pairs.target), pairs.heatmaps, pairs.weight)
+    weight = HALVES['anchor alone'].anchor_weight
+    assert weight==2e12
+    huge,alone = (Adaptation(net, clip, replace(FAST, anchor_weight=w)) for w in (weight, 2e4))
+    next(adapt(huge, 'offline'))
+    alone.label(range(4))
+    assert np.array_equal(huge.pseudo_labels, alone.pseudo_labels) and np.isfinite(alone.pseudo_labels).all()
+    pairs = offline_pairs(alone.frames, 0, FAST.seed, FAST.batch, net.cfg.size, alone.pair_rules, alone.pseudo_labels,
+                          net.hm_size)
+    loss = weight*heatmap_loss(alone.model(pairs.target), pairs.heatmaps, pairs.weight)
     alone.opt.zero_grad(set_to_none=True); loss.backward(); alone.opt.step()
     moved = 0
     for (n,a),b,start in zip(huge.model.named_parameters(), alone.model.parameters(), net.parameters()):
@@ -135,7 +139,7 @@ def test_a_watched_person():
     before = checksum(net)
     r = watched_person(net, clip, replace(CRUEL['anchor 0, lr 3e-4'], batch=2))
     assert checksum(net)==before and r['cost']>0
-    assert r['start'].keys()==r['end'].keys()=={'loss', 'view_inconsistency', 'bones'}
+    assert r['start'].keys()==r['end'].keys()=={'loss', 'view_inconsistency', 'limb_variation'}
     assert not r['why'] or r['guarded']==r['before']
 
 

@@ -6,9 +6,9 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import first, global_state, leftovers, no_joints, noise_clip, person, same_weights, tiny_model, weights
 from ttp_nb.experiments import (ALL, SCENARIOS, adaptation_curves, clip_scenarios, crop_window, demo_figure,
-                                evaluate, gain_bars, per_clip, read_predictions, run_clips, save_clip, score,
-                                show_table, table_rows)
-from ttp_nb.diagnosis import diagnose
+                                evaluate, gain_bars, pck_of, per_clip, read_predictions, run_clips, save_clip, score,
+                                show_table, summary, table_rows)
+from ttp_nb import experiments
 from ttp_nb.drawn_people import new_people
 from ttp_nb.checkpoints import load_model, save_model
 from ttp_nb.clips import predict
@@ -124,6 +124,31 @@ def test_a_baseline_has_one_row(tmp_path):
     assert [x['scenario'] for x in r['rows']]==['before'] and r['rows'][0].keys()==ROW
 
 
+def test_a_clip_passes_once(path, tmp_path, monkeypatch):
+    "Scored once, put into a table once, saved once; gone on with when all is done, nothing is saved."
+    calls = []
+    for name in ('score', 'summary', 'save_clip'):
+        f = getattr(experiments, name)
+        monkeypatch.setattr(experiments, name, lambda *a, f=f, name=name: calls.append(name) or f(*a))
+    r = quick(path, people(), tmp_path)
+    assert calls==['score', 'summary', 'save_clip']*3 and r==results(tmp_path)
+    calls.clear()
+    assert quick(path, people(), tmp_path, resume=True)==r and calls==['score']*3+['summary']
+
+def test_a_table_of_some_clips(done, path):
+    "Clips that are not done yet are left out, wherever they stand."
+    out,_ = done
+    clips = people()
+    scores = [score(c, read_predictions(out/'predictions', c)) for c in clips]
+    part = summary({'seed': 1}, clips, [None, scores[1], scores[2]], {'online': [1.]})
+    assert list(part)==['rows', 'seed', 'per_clip', 'normalisers'] and part['rows']==table_rows(scores[1:], PENN13)
+    assert part['per_clip']==done[1]['per_clip'][1:] and 'normalisers' not in summary({}, clips, scores, {})
+    for c,s in zip(clips, scores):
+        kp,_ = read_predictions(out/'predictions', c)['online']
+        correct,counted = s['online']
+        assert pck_of(c, kp)==pytest.approx(100*correct.sum()/counted.sum())
+
+
 # --- whoever computes it
 
 def test_workers_change_nothing(done, path, tmp_path):
@@ -166,7 +191,7 @@ def test_drawn_on_demand_or_held_in_memory(done, path, tmp_path):
 
 class Failing:
     "Frames of which one cannot be had."
-    def __init__(self, frames, error): self.frames,self.error,self.size = frames,error,frames.shape[2:0:-1]
+    def __init__(self, frames, error): self.frames,self.error,self.size = frames,error,frames[0].shape[1::-1]
     def __len__(self): return len(self.frames)
     def __getitem__(self, i):
         if i<2: return self.frames[i]
@@ -343,12 +368,12 @@ def test_a_baseline_has_what_is_free(tmp_path):
     r = quick(tmp_path/'b.safetensors', people(2), tmp_path/'out', ALL)
     assert [x['scenario'] for x in r['rows']]==['before', 'mirrored', 'statistics']
 
-def test_published_knows_no_more_scenarios(path):
+def test_the_authors_rules_know_no_more_scenarios(path):
     with pytest.raises(TTPError, match='mirrored'):
         list(run_clips(load_model(path), people(1), ('mirrored',), replace(FAST, authors_rules=True)))
 
 
-# --- new people, and what the network knows of them
+# --- new people
 
 LABELS = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'/'labels'
 
@@ -361,14 +386,3 @@ def test_tracks_of_validation_and_test_are_of_different_videos():
     assert {x.name for x in a}=={x.name for x in new_people('tracks', 'valid', 12, labels=LABELS)}
     assert all(np.array_equal(x.joints, y.joints) for x,y in zip(a, c)) # the same motion, other clothes
     with pytest.raises(TTPError, match='only .* tracks'): new_people('tracks', n=10**4, labels=LABELS, frames=400)
-
-@pytest.mark.parametrize('shared', [False, True])
-def test_diagnose(shared):
-    m = tiny_model(shared=shared).train()
-    was = weights(m)
-    d = diagnose(m, people(3), [person(i) for i in range(8)])
-    assert same_weights(weights(m), was) and m.training
-    assert ('heatmaps a joint' in d)!=shared and d.keys()>={'pck', 'linear error', 'mean pose error', 'cosine'}
-    assert all(low<=mean<=high for mean,low,high in d.values())
-    hidden = unseen(person(0))
-    with pytest.raises(TTPError, match='without coordinates'): diagnose(m, [person(0)], [hidden])

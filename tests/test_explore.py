@@ -11,10 +11,11 @@ from tiny import global_state, no_joints, person, same_weights, tiny_model, weig
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt # noqa: E402
 from matplotlib.figure import Figure # noqa: E402
+from ttp_nb.basics import TTPError # noqa: E402
 from ttp_nb.personalization import TTPConfig # noqa: E402
-from ttp_nb.skeletons import COCO17, TTPError # noqa: E402
+from ttp_nb.skeletons import COCO17 # noqa: E402
 
-PAGE = Path(__file__).parents[1]/'nbs'/'19_explore.ipynb'
+PAGE = Path(__file__).parents[1]/'nbs'/'library'/'54_explore.ipynb'
 FAST = TTPConfig(batch=2, lr=1e-2)
 DEFINES = ast.Import,ast.ImportFrom,ast.FunctionDef,ast.ClassDef
 
@@ -33,7 +34,7 @@ def nb():
     return SimpleNamespace(**space)
 
 @pytest.fixture(scope='module')
-def diary(nb): return nb.adapt(tiny_model(), person(0, 'valid', 5), cfg=FAST)
+def diary(nb): return nb.keep_diary(tiny_model(), person(0, 'valid', 5), cfg=FAST)
 
 @pytest.fixture
 def ex(nb, diary): return nb.Explorer(diary)
@@ -55,13 +56,14 @@ def test_weights_are_kept_at_every_step_asked_for(nb, diary):
     model = tiny_model()
     assert list(diary.states)==list(range(6))==list(diary.kp) and len(diary.losses)==5
     assert same_weights(diary.states[0], weights(model)) and not same_weights(diary.states[0], diary.states[5])
-    assert list(nb.adapt(model, person(0, 'valid', 5), keep=2, cfg=FAST).states)==[0, 2, 5]
-    assert list(nb.adapt(model, person(0, 'valid', 5), cfg=replace(FAST, epochs=2.)).states)==[0, 2, 3, 5, 7, 8, 10]
+    clip = person(0, 'valid', 5)
+    assert list(nb.keep_diary(model, clip, keep=2, cfg=FAST).states)==[0, 2, 5]
+    assert list(nb.keep_diary(model, clip, cfg=replace(FAST, epochs=2.)).states)==[0, 2, 3, 5, 7, 8, 10]
 
 def test_model_and_global_state_are_left_alone(nb):
     model = tiny_model()
     was,state = weights(model),global_state()
-    set_all(nb.Explorer(nb.adapt(model, person(1, 'valid', 3), cfg=FAST)), 1, 2, 4)
+    set_all(nb.Explorer(nb.keep_diary(model, person(1, 'valid', 3), cfg=FAST)), 1, 2, 4)
     assert same_weights(was, weights(model)) and state==global_state()
 
 def test_kept_weights_are_not_changed_by_looking(ex, diary):
@@ -70,7 +72,7 @@ def test_kept_weights_are_not_changed_by_looking(ex, diary):
     assert all(same_weights(was[s], diary.states[s]) for s in was)
 
 def test_model_without_affinity_is_refused(nb):
-    with pytest.raises(TTPError, match='no affinity'): nb.adapt(tiny_model(shared=True), person(0, 'valid', 3))
+    with pytest.raises(TTPError, match='no affinity'): nb.keep_diary(tiny_model(shared=True), person(0, 'valid', 3))
 
 
 # --- the controls
@@ -96,40 +98,40 @@ def test_order_of_changes_does_not_matter(nb, diary):
 def test_the_right_frame_and_step_are_shown(nb, ex, diary):
     for frame,step in ((0, 0), (3, 5), (4, 2)):
         set_all(ex, frame, step, 6)
-        want = nb.look(diary, ex.board.crops, frame, step)
-        for panel in ('reference', 'self_supervised_pairs'):
-            assert np.array_equal(ex.board.im[panel].get_array(), nb.big(getattr(want, panel))[0])
-        assert np.array_equal(ex.board.im['points'].get_array(), nb.big(want.crop)[0])
+        want = nb.snapshot(diary, ex.board.crops, frame, step)
+        for panel in ('reference', 'reconstruction'):
+            assert np.array_equal(ex.board.im[panel].get_array(), nb.enlarge(getattr(want, panel))[0])
+        assert np.array_equal(ex.board.im['points'].get_array(), nb.enlarge(want.crop)[0])
         assert np.allclose(ex.board.im['affinity'].get_array(), want.W)
-        assert np.allclose(ex.board.dots.get_offsets(), nb.big(want.crop, want.points)[1])
+        assert np.allclose(ex.board.dots.get_offsets(), nb.enlarge(want.crop, want.points)[1])
         assert [line.get_xdata()[0] for line in ex.board.cursors]==[step, step]
         right,counted = (a[frame].sum() for a in diary.hits(step))
         assert titles(ex)['now']==f'step {step}: {right} of {counted} right'
         assert titles(ex)['before'].startswith('step 0: ')
-        assert titles(ex)['heat'].startswith('heatmap of left wrist, peak ')
-    frames = [nb.look(diary, ex.board.crops, t, 0).crop for t in range(5)]
+        assert titles(ex)['heatmap'].startswith('heatmap of left wrist, peak ')
+    frames = [nb.snapshot(diary, ex.board.crops, t, 0).crop for t in range(5)]
     assert len({f.tobytes() for f in frames})==5 # else the loop above would prove little
 
 def test_weights_of_the_step_are_used(nb, diary):
     crops,m = nb.Crops(diary),diary.model
     for step in (4, 1):
-        seen = nb.look(diary, crops, 2, step)
+        seen = nb.snapshot(diary, crops, 2, step)
         m.load_state_dict(diary.states[step])
-        with torch.no_grad(): hm,maps,W = m.pose(crops.target[[2]])
-        assert torch.equal(seen.hm, hm[0]) and torch.equal(seen.maps, maps[0]) and torch.equal(seen.W, W[0])
+        with torch.no_grad(): hm,hm_self,W = m.pose(crops.target[[2]])
+        assert torch.equal(seen.hm, hm[0]) and torch.equal(seen.hm_self, hm_self[0]) and torch.equal(seen.W, W[0])
 
 def test_drawn_joints_are_those_that_were_predicted(nb, ex, diary):
     set_all(ex, 2, 5, 3)
-    crop = nb.apply_affine(ex.board.crops.Ms[2], diary.kp[5][2, 3]) # crop pixels
+    crop = nb.apply_affine(ex.board.crops.affines[2], diary.kp[5][2, 3]) # crop pixels
     x,y = ex.board.star.get_data()
-    z = nb.big(np.zeros((32, 32, 3), np.uint8))[0].shape[0]/32
+    z = nb.enlarge(np.zeros((32, 32, 3), np.uint8))[0].shape[0]/32
     assert ex.board.star.get_visible() and np.allclose([x[0], y[0]], (crop+.5)*z-.5)
     set_all(ex, 2, 5)
     assert not ex.board.star.get_visible() and not ex.board.row.get_visible()
 
 def test_sizes_are_weights_and_solidity_is_the_share(nb, ex, diary):
     set_all(ex, 1, 3, 8)
-    seen = nb.look(diary, ex.board.crops, 1, 3)
+    seen = nb.snapshot(diary, ex.board.crops, 1, 3)
     share,size = nb.shares(seen, 8),ex.board.dots.get_sizes()
     assert np.allclose(size/size.max(), seen.W[8]/seen.W[8].max())
     alpha = ex.board.dots.get_facecolors()[:,3]
@@ -162,42 +164,42 @@ def test_no_figure_and_no_memory_is_left(ex):
 # --- other clips and models
 
 def test_clip_without_truth(nb):
-    ex = nb.Explorer(nb.adapt(tiny_model(), no_joints(person(0, 'valid', 4)), cfg=FAST), reference=3)
+    ex = nb.Explorer(nb.keep_diary(tiny_model(), no_joints(person(0, 'valid', 4)), cfg=FAST), reference=3)
     assert set_all(ex, 0, 0)!=set_all(ex, 1, 4, 2)
     assert titles(ex)['now']=='step 4' and titles(ex)['pck']=='PCK: no truth'
 
 def test_reference_is_the_one_asked_for(nb, diary):
     for r in (0, 3):
-        at = nb.look(diary, nb.Crops(diary, r), r, 0)
+        at = nb.snapshot(diary, nb.Crops(diary, r), r, 0)
         assert np.array_equal(at.reference, at.crop)
-    assert not np.array_equal(at.reference, nb.look(diary, nb.Crops(diary, 0), 3, 0).reference)
+    assert not np.array_equal(at.reference, nb.snapshot(diary, nb.Crops(diary, 0), 3, 0).reference)
 
 @pytest.mark.parametrize('changes', [dict(size=(32, 64)), dict(size=(64, 32)), dict(bgr=True), dict(origin=1)], ids=str)
 def test_other_models(nb, changes):
     clip = person(0, 'valid', 2)
-    ex = nb.Explorer(nb.adapt(tiny_model(**changes), clip, cfg=FAST))
-    plain = nb.Explorer(nb.adapt(tiny_model(**{k: v for k,v in changes.items() if k=='size'}), clip, cfg=FAST))
+    ex = nb.Explorer(nb.keep_diary(tiny_model(**changes), clip, cfg=FAST))
+    plain = nb.Explorer(nb.keep_diary(tiny_model(**{k: v for k,v in changes.items() if k=='size'}), clip, cfg=FAST))
     assert set_all(ex, 0, 0)!=set_all(ex, 1, 2, 2)
-    crops = [nb.look(e.board.diary, e.board.crops, 1, 0).crop for e in (ex, plain)]
+    crops = [nb.snapshot(e.board.diary, e.board.crops, 1, 0).crop for e in (ex, plain)]
     assert np.array_equal(*crops) # shown in true colours
 
 def test_crops_are_enlarged_by_whole_numbers_and_points_go_along(nb):
     for size,z in (((64, 64), 4), ((32, 64), 8), ((128, 128), 2), ((288, 384), 1)):
         im = np.zeros((*size, 3), np.uint8)
         im[20:23,10:13] = 255
-        out,at = nb.big(im, [11, 21])
+        out,at = nb.enlarge(im, [11, 21])
         y,x = np.argwhere(out[...,0]>127).mean(0)
         assert out.shape==(z*size[0], z*size[1], 3) and np.allclose(at, [x, y], atol=.01)
 
 def test_other_skeleton(nb):
     clip = replace(no_joints(person(0, 'valid', 2)), skel=COCO17)
-    ex = nb.Explorer(nb.adapt(tiny_model(skeleton=COCO17), clip, cfg=FAST))
+    ex = nb.Explorer(nb.keep_diary(tiny_model(skeleton=COCO17), clip, cfg=FAST))
     assert [o[0] for o in ex.joint.options][:2]==['all joints', 'nose'] and len(ex.joint.options)==18
     assert set_all(ex, 0, 0, 16)!=set_all(ex, 0, 0, 0)
 
-def test_empty_maps_do_no_harm(nb, diary):
-    seen = nb.look(diary, nb.Crops(diary), 0, 0)
-    none = replace(seen, maps=-torch.ones_like(seen.maps), hm=-torch.ones_like(seen.hm))
+def test_empty_heatmaps_do_no_harm(nb, diary):
+    seen = nb.snapshot(diary, nb.Crops(diary), 0, 0)
+    none = replace(seen, hm_self=-torch.ones_like(seen.hm_self), hm=-torch.ones_like(seen.hm))
     assert torch.isfinite(nb.shares(none, 0)).all() and nb.shares(none, 0).sum()==0
 
 def test_explore_shows_controls_and_picture(nb, diary):

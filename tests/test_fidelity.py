@@ -1,4 +1,4 @@
-"""The authors' numbers against ours: every quantity of a folder of them (page 21).
+"""The authors' numbers against ours: every quantity of a folder of them (page 47).
 
 TTP_PARITY names the folder; without it the one beside the project is taken, else tests/parity, the small copy that the
 repository carries. Nothing here knows what is in it: networks, sizes, joints, maps, layers and seeds follow from the

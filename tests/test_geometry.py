@@ -107,7 +107,7 @@ def test_outside_is_black_and_nan_stays_alone():
     assert (warp(img, crop_affine([-500,-500], .2, SIZE), SIZE)==0).all()
     out = apply_affine(crop_affine([3,4], 1, SIZE), [[1,2],[np.nan,3],[5,np.nan]])
     assert np.isfinite(out[0]).all() and np.isnan(out[1:]).all()
-    with pytest.raises(TTPError, match='one map for each'): warp_batch([img], np.zeros((2,2,3)), SIZE)
+    with pytest.raises(TTPError, match='one for each'): warp_batch([img], np.zeros((2,2,3)), SIZE)
     assert warp_batch([img,img[:20]], np.stack([crop_affine([25,20], .3, (16,24))]*2), (16,24)).shape==(2,24,16,3)
 
 

@@ -22,7 +22,7 @@ def d():
 
 
 def test_targets_at_the_edges_as_published(d):
-    hm,w = gaussian_targets(d['edge_joints'], d['edge_vis'], SIZE, HM, reference=True)
+    hm,w = gaussian_targets(d['edge_joints'], d['edge_vis'], SIZE, HM, authors_edges=True)
     assert hm.dtype==w.dtype==np.float32
     assert np.allclose(hm, d['edge_target'], atol=1e-7, rtol=0) and (w==d['edge_weight']).all()
 

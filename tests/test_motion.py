@@ -1,9 +1,9 @@
 "Edge cases of motion: gaps, odd clocks, short clips, hostile numbers."
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
-from ttp_nb.motion import OneEuro, limb_lengths, limb_variation, jitter, one_euro, pose_size, savgol
-from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton
 from ttp_nb.basics import TTPError
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton
+from ttp_nb.motion import OneEuro, jitter, limb_lengths, limb_variation, one_euro, pose_size, savgol
 
 rng = np.random.default_rng
 T,J = 40,13
@@ -30,7 +30,7 @@ def test_half_a_joint_is_no_joint(f):
     kp = KP.copy(); kp[3,2,0] = np.nan; kp[4,2,1] = np.inf
     out = f(kp)
     assert np.isnan(out[[3,4],2]).all() and np.isfinite(np.delete(out, 2, 1)).all()
-    assert np.isnan(limb_lengths(kp)[3]).sum() == sum(2 in l for l in PENN13.limbs)
+    assert np.isnan(limb_lengths(kp)[3]).sum() == sum(2 in limb for limb in PENN13.limbs)
 
 
 @pytest.mark.parametrize('f', ALL)
@@ -76,10 +76,10 @@ def test_jitter_knows_uneven_clocks_and_sizes():
 
 
 @pytest.mark.parametrize('skel', [PENN13, COCO17, H36M16, BBC7], ids=lambda s: s.name)
-def test_bones_of_every_skeleton(skel):
+def test_limbs_of_every_skeleton(skel):
     kp = rng(3).uniform(0, 100, (12,len(skel),2))
-    l = limb_lengths(kp, skel)
-    for k,(a,b) in enumerate(skel.limbs): assert np.allclose(l[:,k], np.hypot(*(kp[:,a]-kp[:,b]).T))
+    lengths = limb_lengths(kp, skel)
+    for k, (a, b) in enumerate(skel.limbs): assert np.allclose(lengths[:,k], np.hypot(*(kp[:,a]-kp[:,b]).T))
     mean,each = limb_variation(kp*np.linspace(1, 9, 12)[:,None,None], skel, np.linspace(1, 9, 12))
     assert np.allclose(each, limb_variation(kp, skel)[1]) and mean == pytest.approx(each.mean())
 

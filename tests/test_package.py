@@ -146,7 +146,7 @@ def test_page_is_executed_and_clean(nb):
     outputs = [o for c in cells(nb) for o in c['outputs']]
     assert outputs or not cells(nb), f'{nb.name} carries no outputs: execute it before committing'
     assert not [o for o in outputs if o['output_type']=='error'], f'{nb.name} carries a traceback'
-    left = json.loads(nb.read_text(encoding='utf-8'))['metadata'].keys()-{'kernelspec'}
+    left = json.loads(nb.read_text(encoding='utf-8'))['metadata'].keys()-{'kernelspec', 'language_info'}
     assert not left, f'{nb.name} carries {left} in its metadata'
     text = shown_text(outputs)
     assert 'Traceback (most recent call last)' not in text, f'{nb.name} prints a traceback'
@@ -188,11 +188,23 @@ def test_nothing_is_defined_twice(path):
 
 @pytest.mark.parametrize('path', MODULES, ids=stem)
 def test_lines_fit(path):
-    "As ruff's E501, but for `__all__`, which nbdev writes wider."
+    "As ruff's E501, but for `__all__`, which nbdev writes wider, and stricter where the paper is read."
     limit = int(re.search(r'^line-length = (\d+)', (ROOT/'ruff.toml').read_text(encoding='utf-8'), re.M)[1])
+    if path.stem in WING_ONE: limit = 100
     text = re.sub(r'^__all__ = \[.*?\]$', '', path.read_text(encoding='utf-8'), flags=re.M|re.S)
     long = [line for line in text.splitlines() if len(line)>limit]
     assert not long, f'{path.name} has {len(long)} lines over {limit}, the first: {long[0]}'
+
+
+@pytest.mark.parametrize('nb', PAPER, ids=stem)
+def test_examples_of_wing_one_fit(nb):
+    long = [line for c in cells(nb) for line in source(c).splitlines() if len(line)>100]
+    assert not long, f'{nb.name} has {len(long)} code lines over 100, the first: {long[0]}'
+
+def test_ruff_knows_wing_one():
+    "The modules whose style is stricter are those of the paper's wing, all of them."
+    named = re.search(r'"!ttp_nb/\{(.*?)\}\.py"', (ROOT/'ruff.toml').read_text(encoding='utf-8'))[1]
+    assert set(named.split(','))==WING_ONE
 
 
 def test_constraints_pin_every_requirement_once():

@@ -1,42 +1,19 @@
 """Pairs: draws that depend on (seed, stage, clip, step) alone, whole epochs, references, labels that fit the crops."""
-import os, subprocess, sys
 from dataclasses import replace
-from itertools import combinations
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
-from tiny import global_state, no_joints, noise_clip
-from ttp_nb.clips import Clip
+from tiny import Numbered, global_state, no_joints, noise_clip, numbered, read_back
+from ttp_nb.basics import TTPError, rng_for
+from ttp_nb.clips import Clip, frame_crops
 from ttp_nb.geometry import crop_affine, flip_image, to_image, to_tensor, warp
 from ttp_nb.heatmaps import decode_argmax
-from ttp_nb.pairs import (PairConfig, Pairs, Augmentation, add_labels, draw_augmentation, make_pairs, near,
-                          no_augmentation, offline_pairs, online_pairs, pair_affine, pair_affines, jitter_colors,
+from ttp_nb.pairs import (Augmentation, PairConfig, Pairs, add_labels, draw_augmentation, jitter_colors, make_pairs,
+                          near, no_augmentation, offline_pairs, online_pairs, pair_affine, pair_affines,
                           training_pairs)
-from ttp_nb.clips import frame_crops
-from ttp_nb.basics import rng_for
 from ttp_nb.skeletons import PENN13
-from ttp_nb.basics import TTPError
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
 
-
-class Numbered:
-    "Frames of one colour that says which clip and which frame; notes what is read, refuses what has not come yet."
-    def __init__(self, clip, n, last=None, size=(64,48)):
-        self.clip,self.n,self.last,self.size,self.reads = clip,n,last,size,[]
-    def __len__(self): return self.n
-    def __getitem__(self, i):
-        assert 0<=i<self.n and (self.last is None or i<=self.last), f'frame {i} was read'
-        self.reads.append(i)
-        return np.full((self.size[1],self.size[0],3), (10*self.clip,10*i,200), np.uint8)
-
-def numbered(clip=0, n=5, name=None, last=None, size=(64,48)):
-    joints = np.random.default_rng(clip).uniform(20, 30, (n,13,2))
-    return Clip(name or f'c{clip}', Numbered(clip, n, last, size), np.tile([12.,8,50,38], (n,1)), joints)
-
-def read_back(crops):
-    "(B,2) clip and frame of each crop, from the colour in its middle."
-    x = to_image(crops)
-    return x[:,x.shape[1]//2,x.shape[2]//2,:2]//10
 
 def same(a, b):
     ts = [(getattr(a, k), getattr(b, k)) for k in ('target', 'reference', 'kp', 'vis', 'heatmaps', 'weight')]
@@ -47,26 +24,6 @@ SMALL = dict(size=(16,16), hm_size=(8,8))
 
 
 # --- draws
-
-KEYS = st.lists(st.one_of(st.sampled_from(['epoch','training','online','offline','walk_0001']), st.integers(0, 300)),
-                min_size=2, max_size=2)
-
-@quick
-@given(st.lists(st.tuples(st.integers(0, 50), KEYS.map(tuple)), min_size=2, max_size=6, unique=True))
-def test_draws_are_a_function_of_seed_and_keys(asked):
-    draws = {k: rng_for(k[0], *k[1]).integers(2**60, size=3).tolist() for k in asked}
-    for k in reversed(asked): # in another order, with other draws in between
-        np.random.random(); rng_for(99, 'other').random(7)
-        assert rng_for(k[0], *k[1]).integers(2**60, size=3).tolist()==draws[k]
-    for a,b in combinations(asked, 2): assert draws[a]!=draws[b], f'{a} and {b} draw the same'
-
-def test_draws_do_not_depend_on_the_process_or_the_type_of_number():
-    "Python's own hash of a word is another one in each process."
-    code = "from ttp_nb.pairs import rng_for; print(rng_for(3, 'online', 'walk', 5).bit_generator.random_raw())"
-    here = rng_for(3, 'online', 'walk', 5).bit_generator.random_raw()
-    other = os.environ | {'PYTHONHASHSEED': '17'}
-    assert int(subprocess.check_output([sys.executable, '-c', code], env=other))==here
-    assert rng_for(np.int64(3), 'online', 'walk', np.int32(5)).bit_generator.random_raw()==here
 
 def test_no_batch_touches_the_global_random_state():
     c,was = noise_clip(),global_state()
@@ -173,7 +130,7 @@ def test_an_unreadable_frame_says_which():
 
 # --- augmentation
 
-def test_shakes_are_as_published():
+def test_augmentations_are_as_published():
     s = draw_augmentation(np.random.default_rng(0), 20000)
     assert s.scale.shape==s.rot.shape==s.flip.shape==(20000,) and s.flip.dtype==bool
     assert s.scale.min()==.75 and s.scale.max()==1.25 and abs(s.scale.mean()-1)<.01
@@ -188,10 +145,10 @@ def test_shakes_are_as_published():
     still = no_augmentation(3)
     assert (still.scale==1).all() and not still.rot.any() and not still.flip.any() and len(still.scale)==3
 
-SHAKES = dict(scale=st.floats(.75, 1.25), rot=st.floats(-60, 60), flip=st.booleans())
+AUGMENTATIONS = dict(scale=st.floats(.75, 1.25), rot=st.floats(-60, 60), flip=st.booleans())
 
 @quick
-@given(**SHAKES, size=st.sampled_from([(32,32), (32,64), (64,32)]))
+@given(**AUGMENTATIONS, size=st.sampled_from([(32,32), (32,64), (64,32)]))
 def test_the_box_stays_in_the_middle(scale, rot, flip, size):
     c = noise_clip()
     center,s = c.center_scale(1, size[0]/size[1])
@@ -201,7 +158,7 @@ def test_the_box_stays_in_the_middle(scale, rot, flip, size):
     if not flip: assert M==pytest.approx(crop_affine(center, s*scale, size, rot))
 
 @quick
-@given(**SHAKES)
+@given(**AUGMENTATIONS)
 def test_a_flip_is_the_mirrored_frame(scale, rot, flip):
     "A flipped crop of a clip is the plain crop of the clip whose frames and boxes are mirrored."
     c,W = noise_clip(),64
@@ -212,7 +169,7 @@ def test_a_flip_is_the_mirrored_frame(scale, rot, flip):
     assert abs(a.astype(int)-b).mean()<1.5 and np.mean(abs(a.astype(int)-b)>40)<.02
 
 @quick
-@given(st.lists(st.builds(lambda **k: k, **SHAKES), min_size=1, max_size=6))
+@given(st.lists(st.builds(lambda **k: k, **AUGMENTATIONS), min_size=1, max_size=6))
 def test_target_and_reference_go_through_one_map(drawn):
     "Red and green say where a pixel was, blue which frame it is."
     y,x = np.mgrid[:96,:96]*2
@@ -226,7 +183,8 @@ def test_target_and_reference_go_through_one_map(drawn):
     inside = (a[...,0]>=20) & (a[...,1]>=20)
     assert inside.mean()>.8 and abs(a-b)[inside][:,:2].max()<=1
     for k,(_,t,r) in enumerate(items): assert (a[k,12,12,2], b[k,12,12,2])==(60*t, 60*r)
-    expected = np.stack([warp(frames[t], M, (24,24)) for (_,t,_),M in zip(items, pair_affines(items, augmentation, (24,24)))])
+    affines = pair_affines(items, augmentation, (24,24))
+    expected = np.stack([warp(frames[t], M, (24,24)) for (_,t,_),M in zip(items, affines)])
     assert torch.equal(p.target, to_tensor(expected))
 
 def test_frames_of_different_sizes_share_a_batch():
@@ -239,18 +197,18 @@ def test_frames_of_different_sizes_share_a_batch():
 
 # --- labels
 
-COLOURS = np.array([[255*(k>>b & 1) for b in range(3)] for k in range(1, 8)]) # seven that differ by a whole channel
+DOT_COLORS = np.array([[255*(k>>b & 1) for b in range(3)] for k in range(1, 8)]) # seven that differ by a whole channel
 
 def dotted(joints):
     "A clip whose joints 1..6 are dots of different colours; the other joints are not visible."
     frames = np.zeros((1,120,160,3), np.uint8)
     y,x = np.mgrid[:120,:160]
-    for j in range(1, 7): frames[0][np.hypot(x-joints[j][0], y-joints[j][1])<5] = COLOURS[j]
+    for j in range(1, 7): frames[0][np.hypot(x-joints[j][0], y-joints[j][1])<5] = DOT_COLORS[j]
     kp = np.full((1,13,2), np.nan); kp[0,1:7] = joints[1:7]
     return Clip('dots', frames, [[20,20,140,100]], kp)
 
 @quick
-@given(**SHAKES)
+@given(**AUGMENTATIONS)
 def test_mirrored_joints_change_names_and_stay_on_their_pixels(scale, rot, flip):
     at = np.array([(0,0), (60,45), (95,45), (55,65), (105,65), (70,85), (90,85)], float)
     c = dotted(at)
@@ -259,7 +217,7 @@ def test_mirrored_joints_change_names_and_stay_on_their_pixels(scale, rot, flip)
     img = to_image(p.target)[0]
     for j in range(1, 7):
         x,y = np.rint(p.kp[0,j]).astype(int)
-        assert (img[y,x]==COLOURS[PENN13.flip[j] if flip else j]).all(), f'{PENN13.joints[j]} is at the wrong dot'
+        assert (img[y,x]==DOT_COLORS[PENN13.flip[j] if flip else j]).all(), f'{PENN13.joints[j]} is at the wrong dot'
     assert p.vis[0].tolist()==[False]+[True]*6+[False]*6 # pairs are hidden together here
     peak = decode_argmax(p.heatmaps)[0][0]
     assert (abs(peak[1:7]*4-torch.from_numpy(p.kp[0,1:7]))<=2.001).all()
@@ -290,13 +248,6 @@ def test_pairs_move_with_what_they_have():
     moved = full.to('meta')
     assert {moved.heatmaps.device.type, moved.weight.device.type}=={'meta'} and moved.kp is full.kp
     assert full.target.device.type=='cpu'
-
-def test_frame_crops_are_the_frames_asked_for():
-    c = numbered(2, 6)
-    x,Ms = frame_crops(c, [4,0,4], (8,8))
-    assert x.shape==(3,3,8,8) and Ms.shape==(3,2,3) and read_back(x).tolist()==[[2,4],[2,0],[2,4]]
-    assert Ms==pytest.approx(np.stack([pair_affine(c, i, (8,8)) for i in (4,0,4)]))
-    assert c.frames.reads==[4,0,4], 'others were read'
 
 
 # --- the rules of `PairConfig`
@@ -349,14 +300,46 @@ def test_targets_sigma_and_edges():
     assert wide.heatmaps[0,0].sum()>1.8*a.heatmaps[0,0].sum()
 
 
-# --- another film
+# --- pseudo-labels
+
+def draws_of(pairs): return [getattr(pairs, k) for k in ('target', 'reference')]
+
+@pytest.mark.parametrize('draw', [lambda c, **kw: online_pairs(c, 2, 0, 6, (16,16), 1, **kw),
+                                  lambda c, **kw: offline_pairs(c, 3, 0, 6, (16,16), **kw)], ids=['online', 'offline'])
+def test_pseudo_labels_stand_for_the_clips_joints(draw):
+    "The same crops as without, labelled as the joints say and not as the clip does; only what is known counts."
+    c = noise_clip('a', 4, hidden=0.)
+    joints = c.joints+3.
+    joints[:,4] = np.nan
+    plain, p = draw(c), draw(c, pseudo_labels=joints, hm_size=(8,8))
+    assert all(map(torch.equal, draws_of(plain), draws_of(p))) and plain.kp is plain.heatmaps is None
+    assert same(p, draw(no_joints(c), pseudo_labels=joints, hm_size=(8,8))), "the clip's labels had a say"
+    annotated = draw(c, pseudo_labels=c.joints, hm_size=(8,8))
+    assert not torch.equal(annotated.heatmaps, p.heatmaps) and annotated.vis.all()
+    unknown = ~p.vis
+    assert (unknown.sum(1)==1).all() and (unknown[:,3] | unknown[:,4]).all() # its name where mirrored: the other elbow
+    assert not p.weight[torch.from_numpy(unknown)].any() and torch.isfinite(p.heatmaps).all()
+    assert p.heatmaps.shape==(6,13,8,8) and p.weight.sum()>0
+
+def test_adding_labels_leaves_the_unlabelled_batch_alone():
+    c = noise_clip('a', 2)
+    items,augmentation = [(c,0,1)]*3,no_augmentation(3)
+    bare = make_pairs(items, augmentation, (16,16))
+    full = add_labels(bare, items, augmentation, (16,16), (8,8))
+    assert bare.kp is bare.vis is bare.heatmaps is bare.weight is None
+    assert full.target is bare.target and full.heatmaps.shape==(3,13,8,8)
+
+
+# --- colour jitter
 
 @pytest.mark.parametrize('share', [0., .4, 1.])
-def test_target_and_reference_share_the_film(share):
-    "A pair of equal crops stays one, but for the noise; what is not chosen is not touched."
+def test_target_and_reference_share_the_jitter(share):
+    "A pair of equal crops stays one, but for the noise; what is not chosen is not touched, nor is the argument."
     g = torch.Generator().manual_seed(0)
     x = torch.rand(40, 3, 16, 16, generator=g)-.5
-    p = jitter_colors(Pairs(x.clone(), x.clone()), rng_for(0, 'film'), share)
+    was = Pairs(x.clone(), x.clone())
+    p = jitter_colors(was, rng_for(0, 'film'), share)
+    assert torch.equal(was.target, x) and torch.equal(was.reference, x), 'the batch itself was changed'
     changed = (p.target!=x).flatten(1).any(1)
     assert torch.equal(changed, (p.reference!=x).flatten(1).any(1))
     assert changed.float().mean()==pytest.approx(share, abs=.2) and (changed.all() if share==1 else True)
@@ -365,10 +348,9 @@ def test_target_and_reference_share_the_film(share):
     again = jitter_colors(Pairs(x.clone(), x.clone()), rng_for(0, 'film'), share)
     assert torch.equal(again.target, p.target) and torch.equal(again.reference, p.reference)
 
-def test_labels_stay_on_any_film():
-    c = [noise_clip(T=3)]
-    p = training_pairs(c, 0, 1, 4, **SMALL)
-    q = jitter_colors(training_pairs(c, 0, 1, 4, **SMALL), rng_for(1, 'film'), 1.)
+def test_labels_stay_in_any_colours():
+    p = training_pairs([noise_clip(T=3)], 0, 1, 4, **SMALL)
+    q = jitter_colors(p, rng_for(1, 'film'), 1.)
     assert torch.equal(p.heatmaps, q.heatmaps) and torch.equal(p.weight, q.weight)
     assert not torch.equal(p.target, q.target)
     assert torch.isfinite(q.target).all() and q.target.shape==p.target.shape

@@ -4,13 +4,12 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from torchvision.models import detection
+from ttp_nb.basics import TTPError
 from ttp_nb.clips import Clip
+from ttp_nb.video import UnusableInput, open_frames, write_mp4
 from ttp_nb.penn import penn_clips, read_penn_label
 from ttp_nb.person import (Track, choose, detect_people, fill_gaps, find_person, follow, iou, parse_box,
                            people_detector, person_boxes, read_boxes, track_boxes, whole_frame)
-from ttp_nb.basics import TTPError
-from ttp_nb.video import UnusableInput
-from ttp_nb.video import open_frames, write_mp4
 
 PENN = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
 needs_penn = pytest.mark.skipif(not (PENN/'labels').is_dir(), reason=f'needs Penn Action in {PENN} (set TTP_REAL)')
@@ -342,9 +341,9 @@ def test_rarely_seen_and_others_are_noted():
 
 
 def test_a_video_file(tmp_path):
-    film = np.full((40,120,160,3), 90, np.uint8)
-    for t in range(40): film[t,30:90,20+2*t:44+2*t] = 250
-    frames = open_frames(write_mp4(tmp_path/'a.mp4', film, 25))
+    pictures = np.full((40,120,160,3), 90, np.uint8)
+    for t in range(40): pictures[t,30:90,20+2*t:44+2*t] = 250
+    frames = open_frames(write_mp4(tmp_path/'a.mp4', pictures, 25))
     def bright(f):
         y,x = np.nonzero(f[...,0]>180)
         return [[x.min(), y.min(), x.max(), y.max(), .9]]

@@ -3,17 +3,18 @@ from dataclasses import replace
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import first, global_state, no_joints, noise_clip, person, same_weights, tiny_model, weights
-from ttp_nb.clips import predict
-from ttp_nb.clips import frame_crops
+from ttp_nb import personalization
+from ttp_nb.clips import frame_crops, predict
 from ttp_nb.pairs import offline_pairs, online_pairs
-from ttp_nb.personalization import MOVING, TTPConfig, adapt_step, start_copy, freeze, offline, online
-from ttp_nb.diagnosis import alignment
+from ttp_nb.personalization import (MOVING, Adaptation, Personalized, TTPConfig, adapt, adapt_step, freeze, offline,
+                                    online, start_copy)
 from ttp_nb.basics import TTPError
 
 FAST = TTPConfig(batch=3, lr=1e-2) # large steps: what moves is seen to move
-MAPS = (16,16) # of a tiny network
+HM_SIZE = (16,16) # of a tiny network
 RUNS = {'online': online, 'offline': offline}
 both = pytest.mark.parametrize('run', RUNS.values(), ids=RUNS)
+both_modes = pytest.mark.parametrize('mode', RUNS)
 
 @pytest.fixture(scope='module')
 def model():
@@ -31,10 +32,19 @@ def same(a, b, model=True):
             and (not model or same_weights(weights(a.model), weights(b.model))))
 
 
-def told(model, clip):
-    "The clip with the network's own answers for labels."
-    kp = np.stack([predict(model, clip, [i])[0][0] for i in range(len(clip))])
-    return replace(clip, joints=kp, vis=np.ones(kp.shape[:2], bool))
+def pseudo_labels(model, clip):
+    "The network's own answers, asked for one by one."
+    return np.stack([predict(model, clip, [i])[0][0] for i in range(len(clip))])
+
+def driven(mode, model, clip, cfg=FAST, between=lambda a: None):
+    "What `online` and `offline` do, by hand, with something done after each turn."
+    a, answers = Adaptation(model, clip, cfg), []
+    for i, losses in enumerate(adapt(a, mode)):
+        assert a.done==i+1 and not a.model.training
+        if mode=='online': answers.append(predict(a.model, clip, [i]))
+        between(a)
+    kp, conf = map(np.concatenate, zip(*answers)) if answers else predict(a.model, clip)
+    return Personalized(kp, conf, np.array(a.losses), a.model)
 
 
 # --- what moves
@@ -140,25 +150,38 @@ def test_a_frame_does_not_depend_on_later_ones(model, n, per_frame):
     assert np.array_equal(part.kp, whole.kp[:n]) and np.array_equal(part.conf, whole.conf[:n])
     assert np.array_equal(part.losses, whole.losses[:n*per_frame]) and len(whole.losses)==6*per_frame
 
-def test_online_reads_no_frame_before_it_arrives(model):
+class Arriving:
+    "Frames of which those up to `now` are there."
+    def __init__(self, frames): self.frames,self.now,self.size = frames,0,frames[0].shape[1::-1]
+    def __len__(self): return len(self.frames)
+    def __getitem__(self, i):
+        assert i<=self.now, f'frame {i} was read when {self.now} had arrived'
+        return self.frames[i]
+
+def test_online_reads_no_frame_before_it_arrives(model, monkeypatch):
     c = person(2)
-    class Arriving:
-        def __init__(self, frames): self.frames,self.now,self.size = frames,0,(frames.shape[2], frames.shape[1])
-        def __len__(self): return len(self.frames)
-        def __getitem__(self, i):
-            assert i<=self.now, f'frame {i} was read when {self.now} had arrived'
-            return self.frames[i]
     frames = Arriving(c.frames)
-    def watch(done, m): frames.now = done
-    assert same(online(model, replace(c, frames=frames), FAST, watch=watch), online(model, c, FAST))
+    def arriving(a): frames.now = a.done   # the next frame arrives when a turn is done and its frame is answered
+    assert same(driven('online', model, replace(c, frames=frames), between=arriving), online(model, c, FAST))
     assert frames.now==len(c)
+    frames.now = 0
+    with pytest.raises(AssertionError, match='frame 1 was read when 0 had arrived'):   # it would be noticed
+        driven('online', model, replace(c, frames=frames))
+    def advancing(a, mode):
+        for losses in adapt(a, mode):
+            yield losses
+            frames.now = a.done
+    whole, frames.now = online(model, c, FAST), 0
+    monkeypatch.setattr(personalization, 'adapt', advancing)
+    assert same(online(model, replace(c, frames=frames), FAST), whole) and frames.now==len(c)
 
 def test_online_predicts_with_the_weights_of_the_moment(model):
     c = person(3)
     m,opt = start_copy(model, FAST)
     kp,losses = [],[]
     for i in range(len(c)):
-        pairs = online_pairs(told(model, c), i, FAST.seed, FAST.batch, (32,32), hm_size=MAPS)
+        pairs = online_pairs(c, i, FAST.seed, FAST.batch, (32,32), pseudo_labels=pseudo_labels(model, c),
+                             hm_size=HM_SIZE)
         losses.append(adapt_step(m, opt, pairs, FAST.anchor_weight))
         kp.append(predict(m, c, [i])[0][0])
     r = online(model, c, FAST)
@@ -192,37 +215,82 @@ def test_one_frame(run, model):
     r = run(model, first(person(0), 1), FAST)
     assert r.kp.shape==(1,13,2) and r.losses.shape==(1,) and np.isfinite(r.kp).all()
 
-@both
-def test_the_watcher_sees_every_step(run, model):
-    seen = []
-    def watch(done, m):
-        seen.append((done, weights(m)))
-        assert not m.training
-    r = run(model, person(0), FAST, watch=watch)
+# --- the loop, driven from outside
+
+@both_modes
+def test_every_turn_is_seen(mode, model):
+    a = Adaptation(model, person(0), FAST)
+    seen,losses = [(a.done, weights(a.model))],[]
+    for new in adapt(a, mode):
+        seen.append((a.done, weights(a.model)))
+        losses += new
+        assert not a.model.training and len(new)==1
     assert [d for d,_ in seen]==list(range(6)) and same_weights(seen[0][1], weights(model))
-    assert same_weights(seen[-1][1], weights(r.model))
-    for (_,a),(_,b) in zip(seen, seen[1:]): assert not same_weights(a, b)
-    assert same(r, run(model, person(0), FAST)), 'being watched changed something'
+    for (_,before),(_,after) in zip(seen, seen[1:]): assert not same_weights(before, after)
+    r = RUNS[mode](model, person(0), FAST)
+    assert same_weights(seen[-1][1], weights(r.model)) and losses==a.losses==r.losses.tolist()
+    assert same(driven(mode, model, person(0), between=lambda a: weights(a.model)), r), 'being watched changed something'
 
 def test_online_counts_frames_not_steps(model):
-    seen = []
-    online(model, person(0), replace(FAST, per_frame=2), watch=lambda done, m: seen.append(done))
-    assert seen==list(range(6))
+    a = Adaptation(model, person(0), replace(FAST, per_frame=2))
+    assert [(len(new), a.done) for new in adapt(a, 'online')]==[(2, i) for i in range(1, 6)] and len(a.losses)==10
 
-@both
-def test_a_watcher_may_look_but_its_predictions_do_not_matter(run, model):
+@both_modes
+def test_predictions_between_turns_do_not_matter(mode, model):
     c = person(0)
-    r = run(model, c, FAST, watch=lambda done, m: predict(m, noise_clip()))
-    assert same(r, run(model, c, FAST))
+    assert same(driven(mode, model, c, between=lambda a: predict(a.model, noise_clip())), RUNS[mode](model, c, FAST))
 
-@both
-def test_a_watcher_may_stop_it(run, model):
+@both_modes
+def test_it_may_be_left_at_any_turn(mode, model):
     class Enough(Exception): pass
-    def watch(done, m):
-        if done==2: raise Enough
+    def leave(a):
+        if a.done==2: raise Enough
     was = weights(model)
-    with pytest.raises(Enough): run(model, person(0), FAST, watch=watch)
+    with pytest.raises(Enough): driven(mode, model, person(0), between=leave)
     assert same_weights(weights(model), was)
+
+@both_modes
+def test_another_loop_goes_on_where_one_was_left(mode, model):
+    c = person(0)
+    a,whole = Adaptation(model, c, FAST),RUNS[mode](model, c, FAST)
+    turns = adapt(a, mode)
+    for _ in range(2): next(turns)
+    turns.close()
+    assert [a.done for _ in adapt(a, mode)]==[3, 4, 5] and a.losses==whole.losses.tolist()
+    assert same_weights(weights(a.model), weights(whole.model)) and not [*adapt(a, mode)], 'it was at its end'
+
+@both_modes
+def test_what_is_stopped_learns_no_more(mode, model):
+    a = Adaptation(model, person(0), FAST)
+    turns = adapt(a, mode)
+    for _ in range(2): next(turns)
+    was,a.stopped = weights(a.model),'enough'
+    assert [*turns]==([[]]*3 if mode=='online' else []) and a.done==(5 if mode=='online' else 2)
+    assert len(a.losses)==2 and same_weights(weights(a.model), was)
+
+@both_modes
+def test_frames_left_out_are_not_learned_from(mode, model):
+    "Other pictures there: the same losses and weights. The turns are those of the others, online of all frames."
+    c = person(0)
+    other = replace(c, frames=[255-f if i in (1, 4) else f for i,f in enumerate(c.frames)])
+    a,b = (Adaptation(model, x, FAST, learn=[0, 2, 3]) for x in (c, other))
+    got = [[len(new) for new in adapt(x, mode)] for x in (a, b)]
+    assert got==[[1, 0, 1, 1, 0] if mode=='online' else [1, 1, 1]]*2
+    assert a.losses==b.losses and same_weights(weights(a.model), weights(b.model))
+
+def test_a_restart_keeps_model_and_optimiser_the_same_objects(model):
+    "Who watches them goes on watching those that learn."
+    a = Adaptation(model, person(0), FAST)
+    m,opt = a.model,a.opt
+    turns = adapt(a, 'online')
+    for _ in range(2): next(turns)
+    mean = m.perceptual.mean.clone()
+    a.restart()
+    assert a.model is m and a.opt is opt and not opt.state_dict()['state'] and torch.equal(m.perceptual.mean, mean)
+    for (k,now),start in zip(m.state_dict().items(), model.state_dict().values()):
+        assert torch.equal(now, start) or k=='perceptual.mean', k
+    next(turns)
+    assert not same_weights(weights(a.model), weights(model)) and opt.state_dict()['state']
 
 
 # --- what cannot be
@@ -260,8 +328,8 @@ def by_hand(model, clip, cfg, restart=lambda i: False, step=lambda i: True):
     kp,losses = [],[]
     for i in range(len(clip)):
         for s in range(cfg.per_frame if step(i) else 0):
-            pairs = online_pairs(told(model, clip), i, cfg.seed, cfg.batch, (32,32), 0 if cfg.authors_rules else s,
-                                 hm_size=MAPS)
+            pairs = online_pairs(clip, i, cfg.seed, cfg.batch, (32,32), 0 if cfg.authors_rules else s,
+                                 pseudo_labels=pseudo_labels(model, clip), hm_size=HM_SIZE)
             losses.append(adapt_step(m, opt, pairs, cfg.anchor_weight))
         kp.append(predict(m, clip, [i])[0])
         if restart(i):
@@ -274,7 +342,7 @@ def by_hand(model, clip, cfg, restart=lambda i: False, step=lambda i: True):
     (dict(reset_every=2), dict(restart=lambda i: i%2==1)), (dict(first_only=True), dict(step=lambda i: i==0)),
     (dict(per_frame=2, authors_rules=True, anchor_weight=0.), {}), (dict(per_frame=2, anchor_weight=0.), {}),
     (dict(per_frame=2), {})],
-    ids=['reset', 'first only', 'authors_rules', 'alone', 'ours'])
+    ids=['reset', 'first only', 'authors', 'alone', 'ours'])
 def test_variants_by_hand(model, change, rule):
     cfg = replace(FAST, **change)
     done = online(model, person(0), cfg)
@@ -283,20 +351,20 @@ def test_variants_by_hand(model, change, rule):
     if 'first_only' in change: assert len(losses)==1
     else: assert len(losses)==len(person(0))*cfg.per_frame
 
-def test_published_steps_repeat_the_batch(model):
+def test_the_authors_steps_repeat_the_batch(model):
     a,b = (online(model, person(0), replace(FAST, per_frame=2, authors_rules=p)).losses for p in (True, False))
     assert a[0]==b[0] and a[1]!=b[1]
 
 @both
-def test_the_bias_drifts_only_as_published(run, model):
-    for published in (False, True):
-        done = run(model, person(0), replace(FAST, authors_rules=published))
-        assert torch.equal(done.model.head.bias, model.head.bias)!=published
+def test_the_bias_drifts_only_by_the_authors_rules(run, model):
+    for authors_rules in (False, True):
+        done = run(model, person(0), replace(FAST, authors_rules=authors_rules))
+        assert torch.equal(done.model.head.bias, model.head.bias)!=authors_rules
 
 def test_reversed_channels_and_an_origin_change_nothing_for_a_network_used_to_them(model):
     "A network whose first layers expect blue first, counting from 1, finds the same joints one pixel less."
     c = person(0)
-    blue = replace(c, frames=np.ascontiguousarray(c.frames[...,::-1]))
+    blue = replace(c, frames=np.ascontiguousarray(np.stack(c.frames)[...,::-1]))
     m,n = tiny_model(bgr=True, origin=1).eval(),tiny_model().eval()
     n.load_state_dict(m.state_dict())
     for run in RUNS.values():
@@ -312,32 +380,23 @@ def drift(model, r, clip):
     with torch.no_grad(): return (r.model(x)-model(x)).abs().mean().item()
 
 @both
-def test_agreement_holds_the_heatmaps(run, model):
+def test_the_anchor_holds_the_heatmaps(run, model):
     c = person(0)
     loose,held = (drift(model, run(model, c, replace(FAST, lr=3e-3, anchor_weight=a)), c) for a in (0., 1e7))
     assert held<loose, (held, loose)
 
 @both
 @pytest.mark.parametrize('anchor_weight', [0., 2e4])
-def test_labels_play_no_part(run, model, agreement):
-    c,cfg = person(1),replace(FAST, anchor_weight=agreement)
+def test_labels_play_no_part(run, model, anchor_weight):
+    c,cfg = person(1),replace(FAST, anchor_weight=anchor_weight)
     wrong = replace(c, joints=c.joints[::-1]+9, vis=~c.vis)
     r,was = run(model, c, cfg),wrong.joints.copy()
     assert same(r, run(model, no_joints(c), cfg)) and same(r, run(model, wrong, cfg))
     assert np.array_equal(wrong.joints, was), "the clip's own labels were written over"
 
-def test_agreement_follows_the_conventions_of_a_network():
+def test_the_anchor_follows_the_conventions_of_a_network():
     "A network that counts pixels from 1 and sees BGR adapts as one that does neither, on the clip as it sees it."
     theirs,ours = (tiny_model(bgr=b, origin=o) for b,o in ((True, 1), (False, 0)))
     c = person(0)
-    as_they_see = replace(c, frames=c.frames[...,::-1].copy())
+    as_they_see = replace(c, frames=np.stack(c.frames)[...,::-1].copy())
     for run in RUNS.values(): assert run(theirs, c, FAST).kp+1==pytest.approx(run(ours, as_they_see, FAST).kp, abs=1e-6)
-
-@pytest.mark.parametrize('shared', [False, True])
-def test_alignment(model, shared):
-    m = tiny_model(shared=True) if shared else model
-    was,state = weights(m),global_state()
-    a = alignment(m, person(0), 4)
-    assert -1<=a['cosine']<=1 and a['self_supervised']>0 and a['supervised']>0
-    assert a==alignment(m, person(0), 4) and same_weights(weights(m), was) and global_state()==state
-    assert all(p.requires_grad for p in m.parameters())

@@ -27,17 +27,17 @@ def made(T=12, size=(64,48), skel=PENN13, seed=0, **new):
     return Result(**(f | new))
 
 
-def film(r, seed=1): return rng(seed).integers(0, 256, (len(r),r.size[1],r.size[0],3), dtype=np.uint8)
+def frames_of(r, seed=1): return rng(seed).integers(0, 256, (len(r),r.size[1],r.size[0],3), dtype=np.uint8)
 
 
-def look(step, **now):
-    before = dict(loss=2., view_inconsistency=.1, bones=.3)
-    return dict(step=step, now=dict(loss=1.9, view_inconsistency=.09, bones=.2)|now, before=before)
+def check(step, **now):
+    before = dict(loss=2., view_inconsistency=.1, limb_variation=.3)
+    return dict(step=step, now=dict(loss=1.9, view_inconsistency=.09, limb_variation=.2)|now, before=before)
 
 
 STORY = dict(probe='a.mp4: video', notes=['one person'], mode='offline',
              settings=dict(lr=1e-4, seed=7, pairs=dict(rot=30.)), model='small', checksum=123456,
-             command='ttp personalize a.mp4', losses=[3.,2.,2.5], looks=[look(4), look(8, loss=2.4)],
+             command='ttp personalize a.mp4', losses=[3.,2.,2.5], checks=[check(4), check(8, loss=2.4)],
              events=[[4,8,'limbs']], stopped='', why='', smoothing='', files={'keypoints.json':'joints'})
 
 
@@ -59,7 +59,7 @@ class Reader(HTMLParser):
 
 
 def page_of(tmp, r, story, frames=None, **kw):
-    write_report(r, story, film(r) if frames is None else frames, tmp/'r.html', **kw)
+    write_report(r, story, frames_of(r) if frames is None else frames, tmp/'r.html', **kw)
     got = Reader((tmp/'r.html').read_bytes().decode('utf-8'))
     assert all(s.startswith(('data:image/png;base64,','data:image/jpeg;base64,')) for s in got.images)
     assert all(s.startswith('./') for s in got.links)
@@ -73,7 +73,7 @@ def page_of(tmp, r, story, frames=None, **kw):
 def test_sizes(tmp_path, size, boxed):
     r = made(3, size)
     if not boxed: r = replace(r, boxes=np.full((3,4), np.nan))
-    got = open_frames(write_overlay(r, film(r), tmp_path/'o.mp4'))
+    got = open_frames(write_overlay(r, frames_of(r), tmp_path/'o.mp4'))
     assert len(got)==3 and got.size[0]<=1280 and got.size[1]<=744 and got.size[0]%2==got.size[1]%2==0
     assert abs(got.fps-25)<1e-6 and got[2].shape==(got.size[1],got.size[0],3)
 
@@ -86,7 +86,7 @@ def test_any_box(W, H, before, box):
     if not before: r = replace(r, before_kp=None, before_conf=None)
     x0,y0,x1,y1 = window(r.boxes, r.size)
     assert 0<=x0<x1<=W and 0<=y0<y1<=H
-    out = side_by_side(r, 0, film(r)[0])
+    out = side_by_side(r, 0, frames_of(r)[0])
     assert out.dtype==np.uint8 and out.shape[0]<=744 and out.shape[1]<=1280 and out.shape[0]%2==out.shape[1]%2==0
 
 
@@ -105,7 +105,7 @@ def test_read_once_and_let_go(tmp_path):
 def test_wrong_count_leaves_what_was_there(tmp_path, n):
     r = made()
     (tmp_path/'o.mp4').write_bytes(b'old')
-    with pytest.raises(TTPError, match=r'frames .*\b12\b'): write_overlay(r, [film(r)[0]]*n, tmp_path/'o.mp4')
+    with pytest.raises(TTPError, match=r'frames .*\b12\b'): write_overlay(r, [frames_of(r)[0]]*n, tmp_path/'o.mp4')
     assert [p.name for p in tmp_path.iterdir()]==['o.mp4'] and (tmp_path/'o.mp4').read_bytes()==b'old'
 
 
@@ -122,8 +122,8 @@ def test_rates():
 
 def test_rate_of_the_file(tmp_path):
     r = made(times=np.cumsum([0]+[1/30]*6+[.4]+[1/30]*4))
-    assert open_frames(write_overlay(r, film(r), tmp_path/'a.mp4')).fps==pytest.approx(30, rel=1e-3)
-    assert open_frames(write_overlay(r, film(r), tmp_path/'b.mp4', fps=12.5)).fps==pytest.approx(12.5, rel=1e-3)
+    assert open_frames(write_overlay(r, frames_of(r), tmp_path/'a.mp4')).fps==pytest.approx(30, rel=1e-3)
+    assert open_frames(write_overlay(r, frames_of(r), tmp_path/'b.mp4', fps=12.5)).fps==pytest.approx(12.5, rel=1e-3)
 
 
 def drawn(conf, kp=(32,24)):
@@ -163,13 +163,13 @@ def test_measures_of_raw_joints():
     smooth = replace(r, kp=r.kp*0+r.kp.mean(0))
     assert measures(smooth)['jitter'][1]==0 and measures(smooth, r.kp)==measures(r)
     got = measures(replace(r, skeleton=Skeleton('dots', PENN13.joints), times=np.zeros(12)))
-    assert np.isnan(got['bones']).all() and got['jitter']==pytest.approx(measures(r)['jitter'])
+    assert np.isnan(got['limb_variation']).all() and got['jitter']==pytest.approx(measures(r)['jitter'])
 
 
 def test_verdicts():
     assert verdict(dict(why='a. b.'))=='Returned unadapted, because a. b.'
     assert verdict(STORY).startswith('Adapted: 3 steps, offline, rolled back 1 time')
-    for s in ({}, dict(losses=None, looks=None), dict(losses=[1.]), dict(losses=[1.], stopped='x'), STORY):
+    for s in ({}, dict(losses=None, checks=None), dict(losses=[1.]), dict(losses=[1.], stopped='x'), STORY):
         assert verdict(s).count('.')>=1 and '..' not in verdict(s)
 
 
@@ -228,7 +228,8 @@ def test_callers_matplotlib_is_left_alone(tmp_path):
 def test_hostile_names(tmp_path, name):
     about,skel = dict(source=name),replace(PENN13, name=name, joints=(name+'_',*PENN13.joints[1:]))
     story = {k:name for k in ('probe','mode','model','command','stopped','why','smoothing')} | dict(
-        notes=[name], settings={name:{name:name}}, files={name:name}, losses=[1.], looks=[look(3)], events=[[0,3,name]])
+        notes=[name], settings={name:{name:name}}, files={name:name}, losses=[1.], checks=[check(3)],
+        events=[[0,3,name]])
     got = page_of(tmp_path, made(2, about=about, skel=skel), story)
     assert len(got.images)==2+2+4 and len(got.links)==1
     if name.isascii() and name.isprintable(): assert got.text.count(name)>=10
@@ -252,8 +253,8 @@ def test_short_clips_and_other_skeletons(tmp_path, r): page_of(tmp_path, r, STOR
 
 @pytest.mark.parametrize('story', [
     dict(losses=[None,float('nan'),float('inf')]), dict(losses=[1.]), dict(losses=[2.]*5000),
-    dict(looks=[look(3, loss=None, bones=float('nan'))]), dict(looks=[dict(step=3)], losses=[1.]),
-    dict(looks=[dict(step=3, now=dict(loss=1.), before=dict(loss=0.))]), dict(events=[[0,3,'x']]*3, stopped='enough'),
+    dict(checks=[check(3, loss=None, limb_variation=float('nan'))]), dict(checks=[dict(step=3)], losses=[1.]),
+    dict(checks=[dict(step=3, now=dict(loss=1.), before=dict(loss=0.))]), dict(events=[[0,3,'x']]*3, stopped='enough'),
     dict(settings=dict(a=None, b=[1,2], c={}, d=True))])
 @pytest.mark.parametrize('mode', ['online', 'offline'])
 def test_odd_stories(tmp_path, story, mode): page_of(tmp_path, made(4), STORY|story|dict(mode=mode))
@@ -278,7 +279,7 @@ def test_few_frames_are_read_in_order(tmp_path):
     r,asked = made(50),[]
     class Slow:
         def __len__(self): return 50
-        def __getitem__(self, i): asked.append(i); return film(r)[i]
+        def __getitem__(self, i): asked.append(i); return frames_of(r)[i]
     page_of(tmp_path, r, STORY, Slow())
     assert len(asked)<=6 and asked==sorted(asked)
 
@@ -291,16 +292,17 @@ def test_faults_leave_the_old_page(tmp_path):
         def __getitem__(self, i): raise TTPError('frame lost')
     with pytest.raises(TTPError, match='frame lost'): write_report(r, STORY, Broken(), tmp_path/'r.html')
     with pytest.raises(TTPError, match='3 frames for a result of 12'):
-        write_report(r, STORY, film(r)[:3], tmp_path/'r.html')
+        write_report(r, STORY, frames_of(r)[:3], tmp_path/'r.html')
     assert [p.name for p in tmp_path.iterdir()]==['r.html'] and (tmp_path/'r.html').read_bytes()==b'old'
     (tmp_path/'file').write_text('')
-    with pytest.raises(TTPError, match='cannot be written'): write_report(r, STORY, film(r), tmp_path/'file'/'r.html')
+    with pytest.raises(TTPError, match='cannot be written'):
+        write_report(r, STORY, frames_of(r), tmp_path/'file'/'r.html')
 
 
 def test_size_of_a_page(tmp_path):
     r = made(100, (1280,720), boxes=np.tile([0.,0,1279,719], (100,1)))
     noise = rng(0).integers(0, 256, (720,1280,3), dtype=np.uint8)       # the worst that jpeg can meet
-    story = STORY|dict(losses=rng(0).random(100).tolist(), looks=[look(i) for i in range(12,100,12)])
+    story = STORY|dict(losses=rng(0).random(100).tolist(), checks=[check(i) for i in range(12,100,12)])
     write_report(r, story, [noise]*100, tmp_path/'r.html')
     assert (tmp_path/'r.html').stat().st_size<1e6
 

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np, pytest, torch
 import test_datasets as D
 from scipy.io import loadmat, savemat
-from test_recipes import B, F, FILES, FINAL, J, N
+from test_recipe_files import B, F, FILES, FINAL, J, N
 from tiny import first, leftovers, noise_clip, person, tiny_model
 from ttp_nb import experiments as E
-from ttp_nb.penn import write_penn
+from ttp_nb.basics import TTPError, read_weights
+from ttp_nb.checkpoints import read_card, shipped
 from ttp_nb.cli import main
-from ttp_nb.checkpoints import read_card
+from ttp_nb.penn import write_penn
 from ttp_nb.personalization import TTPConfig, offline, online
-from ttp_nb.basics import read_weights
 from ttp_nb.recipes import DataConfig, Recipe
-from ttp_nb.basics import TTPError
+from ttp_nb.reproduction import PAPER_PCK, paper_table, reproduce, subset_note
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
 torch.set_num_threads(1)
@@ -126,6 +126,7 @@ def test_the_papers_table(penn, capfd):
     assert rows[0][2:]==['Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee', 'Ankle', 'mean', 'gain (95 %)',
                          'published mean']
     assert [r[-1] for r in rows[1:]]==['85.23', '86.28', '87.66', '88.63']
+    assert [f'{v:.2f}' for v in PAPER_PCK['penn'].values()]==[r[-1] for r in rows[1:]]
     table = json.loads(Path('paper/table.json').read_text())
     assert [r[9] for r in rows[1:]]==[f"{r['pck']:.2f}" for r in table['rows']]
     files = {p: p.read_bytes() for p in Path('paper').rglob('*') if p.is_file() and p.suffix!='.pth'}
@@ -146,45 +147,55 @@ def test_rgb_stays_rgb(penn, capfd):
         rows.append(dict(np.load(f'out/{w}/predictions/0005.npz')))
     assert np.allclose(rows[0]['before_conf'], rows[1]['before_conf'], atol=1e-6)
 
+def test_folders_and_weights_that_do_not_fit(tmp_path):
+    recipe = Recipe(out=str(tmp_path), weights=str(shipped('small_joint')))
+    (tmp_path/'state.pt').write_bytes(b'')
+    with pytest.raises(TTPError, match='holds a training run'): reproduce(recipe, str(shipped('small_baseline')))
+    (tmp_path/'state.pt').unlink()
+    with pytest.raises(TTPError, match='not how to train'): reproduce(replace(recipe, task='online'))
+    with pytest.raises(TTPError, match='holds no baseline network'):
+        reproduce(recipe, recipe.weights, n=1, say=lambda line: None, progress=False)
+    assert not list(tmp_path.iterdir())
+
 def test_what_is_a_subset():
-    say = lambda trained,tested: E.subset_note(Recipe(data=DataConfig('penn', 'x')), trained, tested)
+    say = lambda trained,tested: subset_note(Recipe(data=DataConfig('penn', 'x')), trained, tested)
     assert say([87543]*2, 76298)=='' and say([], 76298)==''
     assert 'trained on 78789 of 87543' in say([78789], 76298) # a tenth held out, under our conventions
     assert 'trained on 500 of 87543' in say([500, 500], 76298) and 'tested on' not in say([500], 76298)
-    assert E.subset_note(Recipe(), [5], 5)==''
+    assert subset_note(Recipe(), [5], 5)==''
 
 def test_parts_that_nobody_saw_have_no_number():
     row = dict(scenario='before', pck=50., gain=None, gain_low=None, gain_high=None, clips=1, frames=2,
                pck_per_joint={'a': 40., 'right_b': None, 'left_b': 60., 'right_c': 20., 'left_c': 60.})
     parts = {'a': ['a'], 'b': ['right_b', 'left_b'], 'c': ['right_c', 'left_c']}
     table = dict(rows=[row], note='', data='coco', parts=parts)
-    assert E.paper_table(table).splitlines()[2]=='| TTP | before | 40.0 | - | 40.0 | 50.00 | - | - |'
+    assert paper_table(table).splitlines()[2]=='| TTP | before | 40.0 | - | 40.0 | 50.00 | - | - |'
 
 
 # --- running means that go on, and evaluations that go on
 
-PUBLISHED = TTPConfig(batch=2, lr=1e-2, authors_rules=True, anchor_weight=0.)
+AUTHORS = TTPConfig(batch=2, lr=1e-2, authors_rules=True, anchor_weight=0.)
 
 def clips(n=3): return [first(person(i, 'test'), 3) for i in range(n)]
 
 def test_the_running_means_go_on_from_clip_to_clip():
     model = tiny_model().eval()
     found,means = {},{}
-    for i,f in E.run_clips(model, clips(), E.SCENARIOS, PUBLISHED, 2, means=means): found[i] = f
+    for i,f in E.run_clips(model, clips(), E.SCENARIOS, AUTHORS, 2, means=means): found[i] = f
     assert list(found)==[0,1,2] and means.keys()=={'online', 'offline'}
     for scenario,run in (('online', online), ('offline', offline)):
         m = tiny_model().eval()
         m.perceptual.reset()
         for i,c in enumerate(clips()):
-            done = run(m, c, PUBLISHED)
+            done = run(m, c, AUTHORS)
             assert np.array_equal(done.kp, found[i][scenario][0]), (scenario, i)
             m.perceptual.mean = done.model.perceptual.mean
         assert torch.equal(torch.tensor(means[scenario]), m.perceptual.mean)
-    alone = next(E.run_clips(model, clips()[2:], ('online',), PUBLISHED))[1]['online']
+    alone = next(E.run_clips(model, clips()[2:], ('online',), AUTHORS))[1]['online']
     assert not np.array_equal(alone[0], found[2]['online'][0]) # what came before matters, as published
     assert torch.equal(model.perceptual.mean, tiny_model().perceptual.mean) # the model itself is left alone
 
-@pytest.mark.parametrize('cfg', [PUBLISHED, replace(PUBLISHED, authors_rules=False)], ids=['published', 'ours'])
+@pytest.mark.parametrize('cfg', [AUTHORS, replace(AUTHORS, authors_rules=False)], ids=['authors', 'ours'])
 @pytest.mark.parametrize('scenarios', [E.SCENARIOS, ('offline',)], ids=' '.join)
 def test_an_evaluation_that_is_interrupted_goes_on_to_the_same_files(cfg, scenarios, tmp_path):
     def go(out, people=None, **kw):
@@ -206,7 +217,7 @@ def test_an_evaluation_that_is_interrupted_goes_on_to_the_same_files(cfg, scenar
 
 def test_what_goes_on_is_what_belongs_together(tmp_path):
     "Running means are taken over only with the clips they come from, and fewer scenarios are a part of more."
-    go = lambda out,people,scenarios,**kw: E.evaluate(tiny_model(), people, tmp_path/out, scenarios, PUBLISHED,
+    go = lambda out,people,scenarios,**kw: E.evaluate(tiny_model(), people, tmp_path/out, scenarios, AUTHORS,
                                                       progress=False, **kw)
     whole = go('whole', clips(), E.SCENARIOS)
     go('a', [c[:2] for c in clips(1)], E.SCENARIOS) # a quick try, of other clips
@@ -226,11 +237,11 @@ def test_what_goes_on_is_what_belongs_together(tmp_path):
 
 def test_only_the_same_evaluation_goes_on(tmp_path):
     go = lambda model,cfg,**kw: E.evaluate(model, clips(1), tmp_path, ('before',), cfg, progress=False, **kw)
-    go(tiny_model(), PUBLISHED)
-    for model,cfg in ((tiny_model(seed=1), PUBLISHED), (tiny_model(), replace(PUBLISHED, lr=2e-2))):
+    go(tiny_model(), AUTHORS)
+    for model,cfg in ((tiny_model(seed=1), AUTHORS), (tiny_model(), replace(AUTHORS, lr=2e-2))):
         with pytest.raises(TTPError, match='choose another --out'): go(model, cfg, resume=True)
-    go(tiny_model(seed=1), PUBLISHED) # without --resume it begins anew
-    r = E.evaluate(tiny_model(seed=1), clips(1), tmp_path, ('offline',), PUBLISHED, progress=False, resume=True)
+    go(tiny_model(seed=1), AUTHORS) # without --resume it begins anew
+    r = E.evaluate(tiny_model(seed=1), clips(1), tmp_path, ('offline',), AUTHORS, progress=False, resume=True)
     assert [x['scenario'] for x in r['rows']]==['before', 'offline'] # a scenario that was not asked for before
 
 

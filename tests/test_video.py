@@ -122,9 +122,9 @@ def test_rates_that_are_none(tmp_path, fps):
 
 
 def test_indexing_is_that_of_a_list():
-    f,l = open_frames(SCENE),list(range(36))
+    f,numbers = open_frames(SCENE),list(range(36))
     for s in (slice(None), slice(5,2), slice(2,9,3), slice(None,None,-1), slice(-4,None), slice(30,99)):
-        assert [int(k) for k in f[s].idx]==l[s] and len(f[s].names)==len(f[s].times)==len(l[s])
+        assert [int(k) for k in f[s].index]==numbers[s] and len(f[s].names)==len(f[s].times)==len(numbers[s])
     assert (f[::-1][2:][1]==SCENE[32]).all() and (f[np.int64(3)]==SCENE[3]).all() and (f[-36]==SCENE[0]).all()
     for i in (36, -37):
         with pytest.raises(IndexError): f[i]
@@ -353,8 +353,8 @@ def make(path, **kw):
 def keeps_its_promise(f, rng):
     "All frames, walked; they can be read, and are the same in another order."
     walked = list(f)
-    assert len(walked)==len(f)==len(f.idx)==len(f.times)==len(f.names) and (np.diff(f.idx)>0).all()
-    assert f.names==[f'{i:06d}' for i in f.idx] and all(isinstance(t, str) for t in f.trouble)
+    assert len(walked)==len(f)==len(f.index)==len(f.times)==len(f.names) and (np.diff(f.index)>0).all()
+    assert f.names==[f'{i:06d}' for i in f.index] and all(isinstance(t, str) for t in f.trouble)
     for i in rng.permutation(len(f)): assert (f[int(i)]==walked[i]).all()
     return walked
 
@@ -364,12 +364,12 @@ def test_what_is_left_of_a_cut_file_is_what_was_there(tmp_path, name):
     path = make(tmp_path/name, **CUTS[name]); data,whole = path.read_bytes(),open_frames(path)
     want,rng,opened = list(whole),np.random.default_rng(len(name)),0
     sound = open_frames(path, strict=False)
-    assert sound.trouble==whole.trouble==() and list(sound.idx)==list(range(36))
+    assert sound.trouble==whole.trouble==() and list(sound.index)==list(range(36))
     for n in [0, 1, 40, *rng.integers(len(data), size=10), *(int(len(data)*s) for s in (.8, .9, .97))]:
         path.write_bytes(data[:n])
         try: f = open_frames(path, strict=False)
         except TTPError as e: assert name in str(e); continue
-        for i,t,img in zip(f.idx, f.times, keeps_its_promise(f, rng)):
+        for i,t,img in zip(f.index, f.times, keeps_its_promise(f, rng)):
             assert (img==want[i]).all() and t==pytest.approx(whole.times[i], abs=2e-3)
         assert f.trouble or len(f)>34 or name=='fragments.mp4'           # between two frames a cut leaves no trace
         opened += 1
@@ -402,10 +402,10 @@ def test_a_damaged_packet_costs_its_frame_and_names_those_built_on_it(tmp_path):
     path = encode(tmp_path/'a.mp4', 'libx264', **{'x264-params':'keyint=12:min-keyint=12:bframes=0'})
     want = list(open_frames(path)); overwrite(path, 17)
     f = open_frames(path, strict=False)
-    got = dict(zip(f.idx, keeps_its_promise(f, np.random.default_rng(0))))
+    got = dict(zip(f.index, keeps_its_promise(f, np.random.default_rng(0))))
     assert 17 not in got and '17' in f.trouble[0] and '18-23' in f.trouble[-1]
     assert all((got[i]==want[i]).all() for i in [*range(17), *range(24, 36)])
-    assert np.allclose(f.times, f.idx/25) and f[5:].trouble==f.trouble
+    assert np.allclose(f.times, f.index/25) and f[5:].trouble==f.trouble
     with pytest.raises(TTPError, match='a.mp4, frame 17: .*strict=False'): list(open_frames(path))
     assert (pickle.loads(pickle.dumps(f))[20]==f[20]).all()
 
@@ -431,8 +431,8 @@ def test_a_folder_with_broken_images_and_images_of_another_size(tmp_path):
     for i in range(12): Image.fromarray(SCENE[i] if i!=0 else SCENE[i][:30]).save(tmp_path/f'{i}.png')
     (tmp_path/'3.png').write_bytes((tmp_path/'3.png').read_bytes()[:300]); (tmp_path/'7.png').write_text('x')
     f = open_frames(tmp_path, strict=False)
-    assert list(f.idx)==[1,2,4,5,6,8,9,10,11] and f.names[2]=='4.png' and f.size==(80,64)
-    assert np.allclose(f.times, f.idx/25) and all((img==SCENE[i]).all() for i,img in zip(f.idx, f))
+    assert list(f.index)==[1,2,4,5,6,8,9,10,11] and f.names[2]=='4.png' and f.size==(80,64)
+    assert np.allclose(f.times, f.index/25) and all((img==SCENE[i]).all() for i,img in zip(f.index, f))
     assert len(f.trouble)==2 and '3.png, 7.png' in f.trouble[0] and '0.png' in f.trouble[1]
     assert open_frames([tmp_path/'1.png', tmp_path/'2.png'], strict=False).trouble==()
     assert probe(tmp_path).promised==12 and probe(tmp_path).decoded==9
@@ -445,7 +445,7 @@ def test_pictures_of_two_sizes_in_one_stream(tmp_path):
              for k,n in ((1, 30), (2, 6))]
     (tmp_path/'a.h264').write_bytes(b''.join(p.read_bytes() for p in parts))
     f = open_frames(tmp_path/'a.h264', strict=False)
-    assert list(f.idx)==list(range(30)) and '30-35' in f.trouble[0] and len(f.trouble)==1
+    assert list(f.index)==list(range(30)) and '30-35' in f.trouble[0] and len(f.trouble)==1
     assert len(keeps_its_promise(f, np.random.default_rng(0)))==30
 
 

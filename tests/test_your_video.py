@@ -10,16 +10,15 @@ from ttp_nb import your_video
 from ttp_nb.cli import main
 from ttp_nb.exports import EXPORTS, read_coco, read_deeplabcut, read_keypoints, read_npz, read_openpose
 from ttp_nb.geometry import apply_affine, box_to_center_scale, crop_affine
-from ttp_nb.guard import GuardConfig
+from ttp_nb.guard import GuardConfig, GuardedAdaptation
 from ttp_nb.checkpoints import load_model, save_model
 from ttp_nb.clips import predict
 from ttp_nb.pairs import PairConfig
 from ttp_nb.personalization import TTPConfig
 from ttp_nb.skeletons import Skeleton
 from ttp_nb.basics import TTPError
-from ttp_nb.video import Frames, open_frames, probe, write_mp4
-from ttp_nb.your_video import Ledger, Lens, clear_work, lens_for, personalize
-from ttp_nb.video import UnusableInput
+from ttp_nb.video import Frames, UnusableInput, open_frames, probe, write_mp4
+from ttp_nb.your_video import Ledger, Lens, VideoJob, clear_work, lens_for, personalize_video
 
 BOX = '15,8,60,52'
 FAST = TTPConfig(batch=3, lr=1e-3)
@@ -31,8 +30,8 @@ T = len(SCENE)
 
 @pytest.fixture(scope='module')
 def d(tmp_path_factory):
-    "A folder with a film and two networks."
-    d = tmp_path_factory.mktemp('film')
+    "A folder with a video and two networks."
+    d = tmp_path_factory.mktemp('video')
     write_mp4(d/'a.mp4', SCENE, 25)
     save_model(tiny_model(), d/'m.safetensors')
     save_model(tiny_model(skeleton=FIVE, seed=2), d/'five.safetensors')
@@ -41,18 +40,18 @@ def d(tmp_path_factory):
 
 @pytest.fixture
 def plain(monkeypatch):
-    "Instead of the report, which takes a second and has tests of its own, what it would be told."
-    def told(result, story, film, path, raw=None): Path(path).write_text(json.dumps(story))
-    monkeypatch.setattr(your_video, 'write_report', told)
+    "Instead of the report, which takes a second and has tests of its own, what it would be given."
+    def story_only(result, story, frames, path, raw=None): Path(path).write_text(json.dumps(story))
+    monkeypatch.setattr(your_video, 'write_report', story_only)
 
 
 @pytest.fixture
 def run(d, tmp_path, plain):
     "Personalises in this process, fast."
-    def run(source='a.mp4', out='out', **changes):
+    def run(source='a.mp4', out='out', resume=False, say=lambda line: None, **changes):
         source = d/source if isinstance(source, str) else source
-        how = dict(model=d/'m.safetensors', box=BOX, cfg=FAST, watch=UNWATCHED, say=lambda line: None, progress=False)
-        return personalize(source, tmp_path/out, **how | changes)
+        how = dict(model=d/'m.safetensors', box=BOX, cfg=FAST, watch=UNWATCHED)
+        return personalize_video(VideoJob(source, tmp_path/out, **how | changes), resume, say, progress=False)
     return run
 
 
@@ -78,11 +77,11 @@ import json, os, signal, sys, threading
 from pathlib import Path
 import torch
 from tqdm.auto import tqdm
-from ttp_nb import cli, exports, guard, recipes, report, your_video as yv
+from ttp_nb import cli, exports, guard, recipe_files, report, your_video as yv
 torch.set_num_threads(1)
 yv.SAVE = yv.CHUNK = 4
-def told(result, story, film, path, raw=None): Path(path).write_text(json.dumps(story))
-yv.write_report = told
+def story_only(result, story, frames, path, raw=None): Path(path).write_text(json.dumps(story))
+yv.write_report = story_only
 
 torch.optim.Adam([torch.zeros(1, requires_grad=True)]) # imports a thousand modules
 watchful = guard.got_worse
@@ -99,7 +98,8 @@ def plant(where, n, when):
         os.unlink = os.remove = gone
         return
     holder, name = where.split('.')
-    holder = dict(yv=yv, Ledger=yv.Ledger, Run=yv.Run, exports=exports, report=report, os=os)[holder]
+    holder = dict(yv=yv, Ledger=yv.Ledger, Task=yv.Task, GuardedAdaptation=yv.GuardedAdaptation, exports=exports,
+                  report=report, os=os)[holder]
     f, calls = getattr(holder, name), []
     def watched(*a, **kw):
         calls.append(0)
@@ -158,9 +158,15 @@ def whole(ttp, d):
         for p in sorted(out.rglob('*'), reverse=True): p.rmdir() if p.is_dir() else p.unlink()
     return done
 
-LEARN = {'offline': 'Run.study', 'online': 'Run.arrive'}
+def learned(mode, n):
+    """The n-th turn has been learned from, but its adapted answer is not there.
+
+    Offline the guard has done its work; online the trained network's answer, the first of two, is there as well.
+    """
+    return ('GuardedAdaptation.watch_turn', n, 'after') if mode=='offline' else ('Task.answer', 2*n-1, 'after')
+
 MOMENTS = [(m, *moment) for m in ('offline', 'online') for moment in (
-    ('Ledger.add', 2, 'torn'), (LEARN[m], 7, 'after'), ('os.replace', 6, 'before'), ('yv.save_state', 3, 'after'),
+    ('Ledger.add', 2, 'torn'), learned(m, 7), ('os.replace', 6, 'before'), ('yv.save_work_state', 3, 'after'),
     ('Ledger.add', 9, 'torn'), ('report.side_by_side', 9, 'before'), ('before.jsonl', 0, 'gone'))]
 MOMENTS += [('none', 'Ledger.add', 3, 'torn'), ('none', 'exports._frame', 5, 'before'),
             ('none', 'boxes.json', 0, 'gone'), ('none', 'exports._flat', 2*T+9, 'before'), # in the midst of openpose
@@ -183,16 +189,16 @@ def test_killed_and_resumed_is_not_killed(ttp, whole, d, mode, where, n, when):
     ends_as(whole, mode, ttp, d, '--resume')
 
 @pytest.mark.parametrize('mode,first,second', [
-    ('offline', ('Run.study', 6, 'after'), ('report.side_by_side', 3, 'before')),
+    ('offline', learned('offline', 6), ('report.side_by_side', 3, 'before')),
     ('offline', ('Ledger.add', 4, 'torn'), ('Ledger.add', 2, 'torn')),
-    ('online', ('Run.arrive', 9, 'after'), ('Run.arrive', 6, 'after')),
-    ('online', ('Run.arrive', 3, 'after'), ('before.jsonl', 0, 'gone'))], ids=str)
+    ('online', learned('online', 9), learned('online', 6)),
+    ('online', learned('online', 3), ('before.jsonl', 0, 'gone'))], ids=str)
 def test_killed_twice(ttp, whole, d, mode, first, second):
     for resume, moment in ((), first), (('--resume',), second):
         assert ttp(*job(d, mode), '--out', d/'out', *resume, moment=moment)==-signal.SIGKILL
     ends_as(whole, mode, ttp, d, '--resume')
 
-@pytest.mark.parametrize('mode,where,n,when', [('offline', 'Run.study', 9, 'after'),
+@pytest.mark.parametrize('mode,where,n,when', [('offline', *learned('offline', 9)),
                                                ('online', 'report.side_by_side', 5, 'before')], ids=str)
 def test_without_resume_it_starts_anew(ttp, whole, d, mode, where, n, when):
     assert ttp(*job(d, mode), '--out', d/'out', moment=(where, n, when))==-signal.SIGKILL
@@ -200,7 +206,7 @@ def test_without_resume_it_starts_anew(ttp, whole, d, mode, where, n, when):
 
 def test_beginning_anew_may_be_killed_too(ttp, whole, d):
     "While the old run's files are removed: what is left of them is not gone on with."
-    assert ttp(*job(d, 'online'), '--out', d/'out', moment=('Run.arrive', 15, 'after'))==-signal.SIGKILL
+    assert ttp(*job(d, 'online'), '--out', d/'out', moment=learned('online', 15))==-signal.SIGKILL
     assert ttp(*job(d, 'online'), '--out', d/'out', moment=('before.jsonl', 0, 'gone'))==-signal.SIGKILL
     ends_as(whole, 'online', ttp, d, '--resume')
 
@@ -257,11 +263,11 @@ def test_a_finished_folder_of_something_else_is_not_written_over(run, tmp_path, 
     (None, 8, 3e8, 111), (5, 8, 3e8, 5), (0, 8, 3e8, 0), (None, 0, 3e8, 135), (None, 16, 0, 0), (None, 8, 0, 6)])
 def test_references_lie_within_memory(tmp_path, monkeypatch, asked, apart, memory, want):
     monkeypatch.setattr(your_video, 'MEMORY', memory)
-    net, film = tiny_model().eval(), open_frames(np.zeros((3,48,64,3), np.uint8))
-    cfg = TTPConfig(pairs=PairConfig(reach=asked))
-    task = your_video.make_task(film, np.tile([8.,8,40,40], (3,1)), net, net, 'online', cfg, GuardConfig(apart=apart),
-                                tmp_path, tqdm(disable=True))
-    assert task.run.cfg.pairs.reach==want
+    net, video = tiny_model().eval(), open_frames(np.zeros((3,48,64,3), np.uint8))
+    job = VideoJob('array', tmp_path, 'none', 'online', cfg=TTPConfig(pairs=PairConfig(reach=asked)),
+                   watch=GuardConfig(apart=apart))
+    task = your_video.make_task(job, video, np.tile([8.,8,40,40], (3,1)), net, net, tmp_path, tqdm(disable=True))
+    assert task.run.adaptation.cfg.pairs.reach==want
 
 @pytest.mark.parametrize('missing', ['report.html', 'overlay.mp4', 'keypoints.npz'])
 def test_what_is_missing_is_made(run, tmp_path, missing):
@@ -330,7 +336,7 @@ def test_no_room_left(run, monkeypatch, tmp_path):
         with pytest.raises(TTPError, match='before.jsonl cannot be written .No space left on device.: make room'): run()
     assert len(run(resume=True))==T and not (tmp_path/'out'/'.work').exists()
 
-def test_forgetting_leaves_what_is_not_ours(tmp_path):
+def test_clearing_leaves_what_is_not_ours(tmp_path):
     (tmp_path/'.work').mkdir(); (tmp_path/'.work'/'job.json').write_text('{}')
     (tmp_path/'.openpose.77.part').mkdir(); (tmp_path/'.openpose.77.part'/'x').write_text('x')
     for name in ('.overlay.mp4.77.part', '.profile.json.77.part', '.mine.77.part', 'overlay.mp4', '.overlay.mp4'):
@@ -388,13 +394,13 @@ SOURCES = {
 def test_a_row_for_every_frame(run, d, tmp_path, name):
     try: SOURCES[name](d/name)
     except (av.FFmpegError, ValueError) as e: pytest.skip(f'this build cannot encode {name}: {e}')
-    film, out = open_frames(d/name), tmp_path/'out'
+    video, out = open_frames(d/name), tmp_path/'out'
     result = run(name, mode='none', box='frame', smooth=name=='uneven.mkv')
     frames = rows(out)
-    assert len(frames)==len(result)==len(film)==probe(d/name).decoded==(1 if name=='still.png' else T)
-    assert np.allclose([f['time'] for f in frames], film.times, atol=1e-3) and result.size==film.size
-    assert film.size=={'odd.mkv': (79,59), 'turned.mp4': (60,80), 'high.mkv': (20,60)}.get(name, (80,60))
-    if name=='uneven.mkv': assert np.allclose(np.diff(film.times), np.diff(TICKS)/1000, atol=1e-3)
+    assert len(frames)==len(result)==len(video)==probe(d/name).decoded==(1 if name=='still.png' else T)
+    assert np.allclose([f['time'] for f in frames], video.times, atol=1e-3) and result.size==video.size
+    assert video.size=={'odd.mkv': (79,59), 'turned.mp4': (60,80), 'high.mkv': (20,60)}.get(name, (80,60))
+    if name=='uneven.mkv': assert np.allclose(np.diff(video.times), np.diff(TICKS)/1000, atol=1e-3)
 
 @pytest.mark.parametrize('smooth', [False, True])
 @pytest.mark.parametrize('n', [1, 2, 7])
@@ -407,15 +413,15 @@ def test_few_frames(run, tmp_path, mode, n, smooth):
     assert profile.is_file()==(not result.about['guard']['why'])
 
 @pytest.mark.parametrize('name,codec', [('cut.avi', 'mjpeg'), ('cut.mp4', 'libx264')])
-def test_a_film_that_is_cut_short(run, d, tmp_path, name, codec):
+def test_a_video_that_is_cut_short(run, d, tmp_path, name, codec):
     data = encode(d/name, codec=codec, pix='yuvj420p' if codec=='mjpeg' else 'yuv420p').read_bytes()
     (d/name).write_bytes(data[:len(data)*2//3])
-    film, lines = open_frames(d/name, strict=False), []
+    video, lines = open_frames(d/name, strict=False), []
     result = run(name, mode='none', say=lines.append)
     frames, notes = rows(tmp_path/'out'), strict(tmp_path/'out'/'keypoints.json')['notes']
-    assert 0<len(frames)==len(film)<T and [f['index'] for f in frames]==list(film.idx)
-    assert film.trouble and all(t in notes and t in lines for t in film.trouble) and 'cut short' in ' '.join(notes)
-    assert np.allclose([f['time'] for f in frames], film.times, atol=1e-3) and len(result)==len(film)
+    assert 0<len(frames)==len(video)<T and [f['index'] for f in frames]==list(video.index)
+    assert video.trouble and all(t in notes and t in lines for t in video.trouble) and 'cut short' in ' '.join(notes)
+    assert np.allclose([f['time'] for f in frames], video.times, atol=1e-3) and len(result)==len(video)
     with pytest.raises(UnusableInput, match='cut short'): run(name, mode='none', strict=True)
 
 def damaged(path):
@@ -429,10 +435,10 @@ def damaged(path):
 @pytest.mark.parametrize('mode', your_video.MODES)
 def test_damage_in_the_middle(run, d, tmp_path, mode):
     damaged(d/'hurt.mp4')
-    film = open_frames(d/'hurt.mp4', strict=False)
+    video = open_frames(d/'hurt.mp4', strict=False)
     run('hurt.mp4', mode=mode)
     frames = rows(tmp_path/'out')
-    assert len(frames)==len(film)<T and 9 not in [f['index'] for f in frames]
+    assert len(frames)==len(video)<T and 9 not in [f['index'] for f in frames]
     with pytest.raises(UnusableInput, match='hurt.mp4, frame 9'): run('hurt.mp4', mode=mode, strict=True)
 
 def test_a_folder_with_a_broken_image(run, d, tmp_path):
@@ -468,14 +474,14 @@ def test_joints_are_finite_whatever_happens(run, tmp_path, mode, name):
             assert np.array_equal(result.conf, result.before_conf)
 
 def test_online_what_was_rolled_back_is_answered_by_the_trained_network(run, d, monkeypatch):
-    "One look that is bad, in the middle."
+    "One check that is bad, in the middle."
     from ttp_nb.guard import Guard
-    look = Guard.look
+    check = Guard.check
     def once(self, step, asked, apart, patience=False):
         if step==8: return self.back(step, 'worse, says the test')
-        if step>8: return look(self, step, asked, None)
+        if step>8: return check(self, step, asked, None)
         return self.hold(step)
-    monkeypatch.setattr(Guard, 'look', once)
+    monkeypatch.setattr(Guard, 'check', once)
     result = run(mode='online', cfg=replace(FAST, lr=1e-2), watch=GuardConfig(apart=4, every=4))
     same = (result.kp==result.before_kp).all((1,2)) & (result.conf==result.before_conf).all(1)
     assert result.about['guard']['events']==[[4, 8, 'worse, says the test']]
@@ -519,8 +525,9 @@ def test_a_profile_of_another_network_is_refused_before_anything_is_done(run, d,
 @pytest.mark.parametrize('mode', your_video.MODES)
 def test_five_joints_without_pairs_limbs_or_torso(d, tmp_path, mode):
     "With the real report."
-    result = personalize(d/'a.mp4', tmp_path, d/'five.safetensors', mode, BOX, FAST, GuardConfig(apart=4, every=4),
-                         exports=tuple(EXPORTS), smooth=True, say=lambda line: None, progress=False)
+    job = VideoJob(d/'a.mp4', tmp_path, d/'five.safetensors', mode, BOX, FAST, GuardConfig(apart=4, every=4),
+                   exports=tuple(EXPORTS), smooth=True)
+    result = personalize_video(job, say=lambda line: None, progress=False)
     assert result.kp.shape==(T,5,2) and len(rows(tmp_path))==T
     assert strict(tmp_path/'keypoints.json')['skeleton']['joints']==list(FIVE.joints)
     assert read_coco(tmp_path/'coco.json')['kp'].shape==read_openpose(tmp_path/'openpose')['kp'].shape==(T,5,2)
@@ -539,21 +546,22 @@ def test_one_joint(tmp_path, run, d):
 # --- memory
 
 def test_memory_stays_flat(run, monkeypatch):
-    "A film of 270 MB; what is kept of its frames is bounded, and they are read in order, few of them twice."
+    "A video of 270 MB; what is kept of its frames is bounded, and they are read in order, few of them twice."
     g, seen, rss, kept = np.random.default_rng(0), [], {}, []
     base = g.integers(0, 255, (480,640,3), dtype=np.uint8)
     def read(i):
         seen.append(i)
         return np.roll(base, 3*i, 1)
-    film = Frames(read, np.arange(300)/25, (640,480), 25, [f'{i:06d}' for i in range(300)], 'long')
-    arrive = your_video.Run.arrive
-    def watched(self, i):
-        arrive(self, i)
+    video = Frames(read, np.arange(300)/25, (640,480), 25, [f'{i:06d}' for i in range(300)], 'long')
+    watch_turn = GuardedAdaptation.watch_turn
+    def watched(self, mode, losses):
+        watch_turn(self, mode, losses)
         kept.append(len(self.clip.frames.kept))
+        i = self.done-1
         if i in (140, 299): rss[i] = psutil.Process().memory_info().rss
-    monkeypatch.setattr(your_video.Run, 'arrive', watched)
+    monkeypatch.setattr(GuardedAdaptation, 'watch_turn', watched)
     monkeypatch.setattr(your_video, 'write_all', lambda *a: None)
-    result = run(film, mode='online', box='200,100,440,400', cfg=replace(FAST, batch=1, anchor_weight=0.))
+    result = run(video, mode='online', box='200,100,440,400', cfg=replace(FAST, batch=1, anchor_weight=0.))
     assert len(result)==300 and max(kept)<=your_video.LATEST+1
     assert (rss[299]-rss[140])/2**20<30, rss
     assert seen[1:]==list(range(300)), 'each frame is read once, in order; the first one also for its size'
@@ -562,7 +570,7 @@ def test_memory_stays_flat(run, monkeypatch):
 # --- the lens
 
 @st.composite
-def looks(draw):
+def views(draw):
     W, H = draw(st.integers(40, 3000)), draw(st.integers(40, 3000))
     x0, y0 = draw(st.floats(-20, W-10)), draw(st.floats(-20, H-10))
     w, h = draw(st.floats(30, 1500)), draw(st.floats(30, 1500))
@@ -571,9 +579,9 @@ def looks(draw):
     return (W, H), boxes, draw(st.sampled_from([(64,64), (48,64), (128,128)]))
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(looks())
-def test_a_crop_through_the_lens_is_the_crop(look):
-    size, boxes, crop = look
+@given(views())
+def test_a_crop_through_the_lens_is_the_crop(view):
+    size, boxes, crop = view
     lens = lens_for(boxes, size, crop)
     (x, y), (w, h) = lens.corner, lens.window
     assert 0<=x and 0<=y and w>=1 and h>=1 and x+w<=size[0] and y+h<=size[1]
@@ -590,10 +598,10 @@ def test_a_crop_through_the_lens_is_the_crop(look):
         if exact or min(lens.size)>=64: assert np.abs(a-b).max()<(1e-6 if exact else .5), (lens, np.abs(a-b).max())
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(looks())
-def test_the_window_holds_the_crop(look):
+@given(views())
+def test_the_window_holds_the_crop(view):
     "Nothing that a network may want to see of a person lies outside of it, but what the frame does not have."
-    size, boxes, crop = look
+    size, boxes, crop = view
     lens = lens_for(boxes, size, crop)
     for b in boxes:
         centre, scale = box_to_center_scale(b, crop[0]/crop[1])

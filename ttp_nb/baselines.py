@@ -22,10 +22,12 @@ def clip_statistics(
     frames:int=64, # at most so many, spread over the clip
 )->nn.Module: # a copy
     "The network with the batch-norm statistics of its trunk moved towards those of a clip."
-    model, n = copy.deepcopy(model), min(frames, len(clip))
-    x, _ = frame_crops(as_seen(clip, model.cfg), [i * len(clip) // n for i in range(n)], model.cfg.size)
-    model.eval()
-    for m in model.trunk.modules():
-        if isinstance(m, nn.BatchNorm2d): m.train(); m.momentum = share
+    model = copy.deepcopy(model).eval()
+    n = min(frames, len(clip))
+    x, _ = frame_crops(as_seen(clip, model.cfg), [i * len(clip) // n for i in range(n)], model.cfg.size)   # (n,3,H,W)
+    for module in model.trunk.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
+            module.momentum = share
     model.trunk(x.to(next(model.parameters()).device))
     return model.eval()

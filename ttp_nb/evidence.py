@@ -7,7 +7,7 @@ __all__ = ['PEOPLE_KINDS', 'SHOWN', 'HALVES', 'NEW', 'CRUEL', 'Lab', 'evaluate_n
            'on_test_again', 'seeds', 'shared', 'halves', 'real', 'longer', 'curves', 'measure_people', 'pull',
            'lengths', 'watched_person', 'guard_worth', 'read_kept', 'gains', 'gain_table']
 
-# %% ../nbs/library/45_evidence.ipynb #1ffc1010
+# %% ../nbs/library/45_evidence.ipynb #7c12e003
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from time import process_time
 import numpy as np
 
 from .basics import TTPError, atomic_path
-from .metrics import bootstrap, clip_pck
+from .metrics import bootstrap
 from .clips import in_memory, predict
 from .checkpoints import checksum, shipped
 from .personalization import TTPConfig, offline
@@ -28,7 +28,7 @@ from .recipes import Recipe, with_values
 from .recipe_runs import train_recipe
 from .guard import GuardedAdaptation, guarded, quality
 from .experiments import (
-    ALL, SCENARIOS, adaptation_curves, evaluate, label_checksum, number, score)
+    ALL, SCENARIOS, adaptation_curves, evaluate, label_checksum, number, pck_of)
 from .diagnosis import clip_measures, fit_body
 
 # %% ../nbs/library/45_evidence.ipynb #b31c4856
@@ -51,7 +51,11 @@ class Lab:
         seed:int=0, # other seeds, other people
     )->dict: # kind -> list of Clip; raises `TTPError` where the labels are missing
         "People nobody was trained on."
-        return {s: new_people(PEOPLE_KINDS[s][0], split, n, PEOPLE_KINDS[s][1], Path(self.penn) / 'labels', seed) for s in kinds}
+        sets, labels = {}, Path(self.penn) / 'labels'
+        for s in kinds:
+            kind, gap = PEOPLE_KINDS[s]
+            sets[s] = new_people(kind, split, n, gap, labels, seed)
+        return sets
 
     def keep(self,
         name:str, # of the file, without .json
@@ -86,14 +90,14 @@ def once(
     net, # that is asked
     clip, # about whom
     settings:dict, # all else that decides what comes out
-    f, *args, # makes what there is to know
-):
-    "What one clip gave, as json holds it; made where the same was not asked before."
+    make, *args, # called with net, clip and these, where the same was not asked before
+): # what it gives, as json holds it
+    "What there is to know of one clip, found out once."
     asked = {'network': checksum(net), 'clip': clip.name, 'labels': label_checksum(clip), **settings}
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     path = Path(lab.out) / name / f'{clip.name}_{key}.json'
     if not path.is_file():
-        made = json.dumps(f(net, clip, *args), allow_nan=False)
+        made = json.dumps(make(net, clip, *args), allow_nan=False)
         with atomic_path(path) as tmp: tmp.write_text(made, encoding='utf-8')
     return json.loads(path.read_text(encoding='utf-8'))
 
@@ -107,9 +111,8 @@ def trained(
     if (steps, seed) == (5000, 0): return shipped('small_joint')
     out = Path(lab.out) / 'networks' / f'joint_{steps}_{seed}'
     if not (out / 'last.safetensors').is_file():
-        asked = {'training.steps': steps, 'training.seed': seed, 'out': str(out), 'resume': True}
-        recipe = with_values(Recipe(), asked)
-        train_recipe(recipe, say=print)
+        changes = {'training.steps': steps, 'training.seed': seed, 'out': str(out), 'resume': True}
+        train_recipe(with_values(Recipe(), changes), say=print)
     return out / 'best.safetensors'
 
 # %% ../nbs/library/45_evidence.ipynb #82d60128
@@ -144,7 +147,8 @@ def seeds(
     lab:Lab, # where
 )->dict: # as `evaluate_networks`; small_seeds.json
     "A network of another training seed, on validation people."
-    return evaluate_networks(lab, 'small_seeds', {'joint, seed 1': (trained(lab, seed=1), TTPConfig())}, lab.people(), SHOWN)
+    nets = {'joint, seed 1': (trained(lab, seed=1), TTPConfig())}
+    return evaluate_networks(lab, 'small_seeds', nets, lab.people(), SHOWN)
 
 
 def shared(
@@ -162,7 +166,7 @@ HALVES = {'reconstruction alone': TTPConfig(anchor_weight=0.), 'anchor 2e2': TTP
 def halves(
     lab:Lab, # where
 )->dict: # as `evaluate_networks`; small_halves.json
-    "Each half of the loss alone, and weaker agreement, on validation people; the default is in `ways`."
+    "Each half of the loss alone, and weaker anchors, on validation people; the default is in `ways`."
     nets = {who: (shipped('small_joint'), cfg) for who, cfg in HALVES.items()}
     return evaluate_networks(lab, 'small_halves', nets, lab.people())
 
@@ -173,7 +177,8 @@ def real(
     "The six real clips that were at hand: every network, and the same halves."
     nets = {k: (shipped(f'small_{k}'), TTPConfig()) for k in ('joint', 'baseline', 'shared')}
     nets |= {who: (shipped('small_joint'), cfg) for who, cfg in HALVES.items()}
-    return evaluate_networks(lab, 'small_penn', nets, {'real': penn_clips(lab.penn, 'test')[0]}, SHOWN)
+    clips, _ = penn_clips(lab.penn, 'test')
+    return evaluate_networks(lab, 'small_penn', nets, {'real': clips}, SHOWN)
 
 # %% ../nbs/library/45_evidence.ipynb #c0c6b3d5
 NEW = 'drawn, gap 1', 'tracks, gap 1'
@@ -182,12 +187,14 @@ NEW = 'drawn, gap 1', 'tracks, gap 1'
 def longer(
     lab:Lab, # where
     epochs:float=3., # how far to go
-    points:int=10, # how often to look
+    points:int=10, # at how many steps PCK is measured
 )->dict: # kind -> {'at': steps, 'pck': a list a clip, 'loss': of the steps between, a list a clip}; small_steps.json
     "PCK and loss while adaptation goes on for longer than its default, offline, on validation people in new clothes."
-    net, cfg, found = load_any_model(shipped('small_joint')), TTPConfig(epochs=epochs), {}
+    net, cfg = load_any_model(shipped('small_joint')), TTPConfig(epochs=epochs)
+    settings = {**asdict(cfg), 'points': points}
+    found = {}
     for s, clips in lab.people(NEW).items():
-        done = [once(lab, 'small_steps', net, c, {**asdict(cfg), 'points': points}, curves, cfg, points) for c in clips]
+        done = [once(lab, 'small_steps', net, c, settings, curves, cfg, points) for c in clips]
         found[s] = {'at': done[0]['at'], **{k: [d[k] for d in done] for k in ('pck', 'loss')}}
     return lab.keep('small_steps', found)
 
@@ -196,12 +203,13 @@ def curves(
     net, # trained; not changed
     clip, # with joints
     cfg:TTPConfig, # how to personalise
-    points:int, # how often to look
-)->dict: # 'at', 'pck' and 'loss' at some numbers of steps
+    points:int, # at how many steps PCK is measured
+)->dict: # 'at' these steps, 'pck' there, and the mean 'loss' of the steps between
     "One clip's PCK and self-supervised loss while it is adapted offline, as json holds them."
     losses, at, pcks = adaptation_curves(net, [clip], cfg, points)
-    mean = [losses[0, a:b].mean() for a, b in zip(at[:-1].astype(int), at[1:].astype(int))]
-    return {'at': [int(t) for t in at], 'pck': [number(x) for x in pcks[0]], 'loss': [number(x) for x in mean]}
+    at = at.astype(int)
+    between = [losses[0, a:b].mean() for a, b in zip(at[:-1], at[1:])]
+    return {'at': at.tolist(), 'pck': [number(x) for x in pcks[0]], 'loss': [number(x) for x in between]}
 
 # %% ../nbs/library/45_evidence.ipynb #46327e73
 def measure_people(
@@ -211,11 +219,12 @@ def measure_people(
     weights=None, # of a joint network with a transformer; default: the shipped one
 )->dict: # kind -> a dict a clip, of `clip_measures`
     "What a network knows of each person."
-    net, found = load_any_model(weights or shipped('small_joint')), {}
+    net = load_any_model(weights or shipped('small_joint'))
     base = fit_body(net, synthetic_clips(100, 'train', seed=1))
+    found = {}
     for s, clips in (sets or lab.people()).items():
         rows = [once(lab, name, net, c, {}, clip_measures, *base) for c in clips]
-        found[s] = [{'name': c.name, **{k: number(v) for k, v in r.items()}} for c, r in zip(clips, rows)]
+        found[s] = [{'name': c.name, **{k: number(v) for k, v in row.items()}} for c, row in zip(clips, rows)]
     return lab.keep(name, found)
 
 
@@ -223,7 +232,7 @@ def pull(
     lab:Lab, # where
     seed:int=7, # of the people; others need another `out` and `kept`
 )->tuple: # of `evaluate_networks`, small_pull.json; of `measure_people`, small_pull_measures.json
-    "Sixty other validation people of two kinds: where the two gradients pull alike, does repainting help?"
+    "Sixty other validation people of two kinds: where the two gradients pull alike, does reconstruction help?"
     sets = lab.people(NEW, 60, seed=seed)
     nets = {'reconstruction alone': (shipped('small_joint'), HALVES['reconstruction alone'])}
     return evaluate_networks(lab, 'small_pull', nets, sets), measure_people(lab, 'small_pull_measures', sets)
@@ -233,9 +242,10 @@ def lengths(
     lab:Lab, # where
 )->dict: # as `evaluate_networks`, with the steps for `who`; small_lengths.json, and small_measures_STEPS.json
     "Shorter training, and twice as long, on validation people in new clothes; the shipped network is in `ways`."
-    nets, sets = {str(n): trained(lab, n) for n in (500, 1000, 2000, 10_000)}, lab.people(NEW)
-    for n, weights in nets.items(): measure_people(lab, f'small_measures_{n}', sets, weights)
-    return evaluate_networks(lab, 'small_lengths', {n: (w, TTPConfig()) for n, w in nets.items()}, sets)
+    sets = lab.people(NEW)
+    weights = {str(n): trained(lab, n) for n in (500, 1000, 2000, 10_000)}
+    for n, path in weights.items(): measure_people(lab, f'small_measures_{n}', sets, path)
+    return evaluate_networks(lab, 'small_lengths', {n: (path, TTPConfig()) for n, path in weights.items()}, sets)
 
 # %% ../nbs/library/45_evidence.ipynb #54a2eba2
 CRUEL = {'default': TTPConfig(), 'anchor 0': TTPConfig(anchor_weight=0.),
@@ -248,26 +258,30 @@ def watched_person(
     cfg:TTPConfig, # how to personalise
 )->dict: # PCK before, without and with the guard; what the guard saw and did, and what it cost
     "One person adapted offline with and without the guard."
-    (asked, apart), means = GuardedAdaptation(net, clip).checked('offline'), net.perceptual.mean.clone()
-    pck_of = lambda kp: clip_pck(*score(clip, {'now': (kp, None)})['now'])
-    t = [process_time()]; free = offline(net, clip, cfg)
-    t.append(process_time()); kept = guarded(net, clip, 'offline', cfg); t.append(process_time())
-    measure = lambda m: asdict(quality(m, asked, means, True, apart))
-    return {'before': pck_of(predict(net, clip)[0]), 'unguarded': pck_of(free.kp), 'guarded': pck_of(kept.kp),
-            'why': kept.why, 'rolled': len(kept.run.guard.events), 'start': measure(net), 'end': measure(free.model),
-            'cost': (t[2] - t[1]) / (t[1] - t[0])}
+    asked, apart = GuardedAdaptation(net, clip).checked('offline')
+    means = net.perceptual.mean.clone()
+    def measure(m): return asdict(quality(m, asked, means, True, apart))
+    start = process_time()
+    free = offline(net, clip, cfg)
+    middle = process_time()
+    kept = guarded(net, clip, 'offline', cfg)
+    cost = (process_time() - middle) / (middle - start)
+    return {'before': pck_of(clip, predict(net, clip)[0]), 'unguarded': pck_of(clip, free.kp),
+            'guarded': pck_of(clip, kept.kp), 'why': kept.why, 'rolled': len(kept.run.guard.events),
+            'start': measure(net), 'end': measure(free.model), 'cost': cost}
 
 
 def guard_worth(
     lab:Lab, # where
 )->list: # a dict a person and setting, of `watched_person`; guard_valid.json
     "The guard on validation people that nobody looked at when it was made, with the default and with cruel settings."
-    net, rows = load_any_model(shipped('small_joint')), []
+    net = load_any_model(shipped('small_joint'))
+    rows = []
     for kind, clips in lab.people(NEW, 16, seed=6).items():
-        for c in map(in_memory, clips):
+        for clip in map(in_memory, clips):
             for name, cfg in CRUEL.items():
-                seen = once(lab, 'guard_valid', net, c, asdict(cfg), watched_person, cfg)
-                rows.append({'kind': kind, 'clip': c.name, 'setting': name, **seen})
+                seen = once(lab, 'guard_valid', net, clip, asdict(cfg), watched_person, cfg)
+                rows.append({'kind': kind, 'clip': clip.name, 'setting': name, **seen})
     return lab.keep('guard_valid', rows)
 
 # %% ../nbs/library/45_evidence.ipynb #7547dfaa
@@ -291,16 +305,19 @@ def gains(
     before:tuple=None, # likewise; default: the same network before, mirrored too where that is
 )->dict: # kind -> (mean, low, high) in PCK points; 'all': of all people, each counted once
     "Paired differences of the clips' PCK, with a 95 % bootstrap interval; raises `TTPError` for different people."
+    def pck_by_name(s, who, x): return {c['name']: c[x] for c in found[s][who]}
     who, x = after
     before = before or (who, 'mirrored' if x.endswith(' mirrored') else 'before')
-    pck = lambda s, w, x: {c['name']: c[x] for c in found[s][w]}
-    d = {}
+    differences = {}
     for s in [s for s in found if who in found[s]]:
-        was, now = pck(s, *before), pck(s, *after)
+        was, now = pck_by_name(s, *before), pck_by_name(s, *after)
         if was.keys() != now.keys(): raise TTPError(f'{s}: {before[0]} and {who} were asked about different people.')
-        d[s] = {n: v - was[n] for n, v in now.items()}
-    people = {n: np.mean([g[n] for g in d.values() if n in g]) for g in d.values() for n in g}
-    return {**{s: bootstrap([*g.values()]) for s, g in d.items()}, 'all': bootstrap([*people.values()])}
+        differences[s] = {name: v - was[name] for name, v in now.items()}
+    people = {name: [] for d in differences.values() for name in d}   # one may be in several kinds
+    for d in differences.values():
+        for name, v in d.items(): people[name].append(v)
+    result = {s: bootstrap([*d.values()]) for s, d in differences.items()}
+    return {**result, 'all': bootstrap([np.mean(v) for v in people.values()])}
 
 
 def gain_table(
@@ -309,10 +326,11 @@ def gain_table(
 )->str: # markdown
     "PCK of a network before, and the gain of whatever else is asked; the last column is of all people."
     kinds = [*found, 'all']
-    mean = lambda s, who, x: np.mean([c[x] for c in found[s][who]])
     lines = [f"| | {' | '.join(kinds)} |", '|---' * (len(kinds) + 1) + '|']
     for who, x in asked:
-        if x == 'before': cells = [f'{mean(s, who, x):.1f}' if who in found.get(s, {}) else '' for s in kinds]
+        if x == 'before':
+            known = {s: np.mean([c[x] for c in found[s][who]]) for s in found if who in found[s]}
+            cells = [f'{known[s]:.1f}' if s in known else '' for s in kinds]
         else:
             g = gains(found, (who, x))
             cells = ['{:+.2f} [{:+.2f}, {:+.2f}]'.format(*g[s]) if s in g else '' for s in kinds]

@@ -46,40 +46,49 @@ def _plain(x, where='about'):
     "`x` as json has it: dicts, lists, text, numbers; what is not finite becomes None."
     if is_dataclass(x) and not isinstance(x, type): x = asdict(x)
     if isinstance(x, (np.ndarray, np.generic)): x = x.tolist()
-    if isinstance(x, dict): return {str(k):_plain(v, f'{where}.{k}') for k,v in x.items()}
-    if isinstance(x, (list,tuple)): return [_plain(v, where) for v in x]
+    if isinstance(x, dict): return {str(k): _plain(v, f'{where}.{k}') for k, v in x.items()}
+    if isinstance(x, (list, tuple)): return [_plain(v, where) for v in x]
     if isinstance(x, os.PathLike): return str(x)
     if isinstance(x, float): return x if np.isfinite(x) else None
-    if x is None or isinstance(x, (bool,int,str)): return x
+    if x is None or isinstance(x, (bool, int, str)): return x
     raise TTPError(f'Result: {where} is a {type(x).__name__}, which json cannot say: give text, numbers or lists.')
 
 # %% ../nbs/library/50_exports.ipynb #1f843b61
-_OURS = 'skeleton','size','frames'                                     # keys of keypoints.json that `about` cannot have
+_OURS = 'skeleton', 'size', 'frames'   # keys of keypoints.json that `about` cannot have
 
 def _array(x, shape, what):
     "`x` as floats of this shape, NaN where it is not finite, or a TTPError."
     try: x = np.array(x, float)
     except (ValueError, TypeError): raise TTPError(f'Result: {what} is not an array of numbers.') from None
-    if x.shape!=shape: raise TTPError(f'Result: {what} must have shape {shape}, got {x.shape}.')
+    if x.shape != shape: raise TTPError(f'Result: {what} must have shape {shape}, got {x.shape}.')
     x[~np.isfinite(x)] = np.nan
-    if what.endswith('kp'): x[np.isnan(x).any(-1)] = np.nan            # half a joint is unknown
+    if what.endswith('kp'): x[np.isnan(x).any(-1)] = np.nan   # half a joint is unknown
     return x
+
+
+def _frame_numbers(x):
+    "`x` as whole numbers from 0 on, increasing, or a TTPError."
+    x = np.array(x)
+    whole = x.ndim == 1 and len(x) and x.dtype.kind in 'iu'
+    if not whole or x[0] < 0 or (np.diff(x) < 1).any():
+        raise TTPError('Result: index must be whole frame numbers from 0 on, increasing, at least one.')
+    return x.astype(np.int64)
+
 
 def _check_result(r):
     "Brings the fields of result `r` into shape; raises TTPError where they do not fit together."
-    index = np.array(r.index)
-    if index.ndim!=1 or not len(index) or index.dtype.kind not in 'iu' or (index<0).any() or (np.diff(index)<1).any():
-        raise TTPError('Result: index must be whole frame numbers from 0 on, increasing, at least one.')
-    if len(r.size)!=2 or min(r.size)<1: raise TTPError(f'Result: size must be (width, height), got {r.size}.')
-    if (r.before_kp is None)!=(r.before_conf is None):
+    index = _frame_numbers(r.index)
+    if len(r.size) != 2 or min(r.size) < 1: raise TTPError(f'Result: size must be (width, height), got {r.size}.')
+    if (r.before_kp is None) != (r.before_conf is None):
         raise TTPError('Result: give before_kp and before_conf, or None for both.')
-    if bad := [k for k in r.about if k in _OURS]: raise TTPError(f'Result: about cannot have the key {bad[0]!r}.')
-    T,J = len(index),len(r.skeleton)
-    shapes = dict(times=(T,), kp=(T,J,2), conf=(T,J), boxes=(T,4))
-    if r.before_kp is not None: shapes |= dict(before_kp=(T,J,2), before_conf=(T,J))
-    new = {k:_array(getattr(r, k), s, k) for k,s in shapes.items()}
-    new |= dict(index=index.astype(np.int64), size=tuple(int(v) for v in r.size), about=_plain(r.about))
-    for k,v in new.items(): object.__setattr__(r, k, v)
+    if taken := [k for k in r.about if k in _OURS]:
+        raise TTPError(f'Result: about cannot have the key {taken[0]!r}.')
+    T, J = len(index), len(r.skeleton)
+    shapes = dict(times=(T,), kp=(T, J, 2), conf=(T, J), boxes=(T, 4))
+    if r.before_kp is not None: shapes |= dict(before_kp=(T, J, 2), before_conf=(T, J))
+    fields = {k: _array(getattr(r, k), shape, k) for k, shape in shapes.items()}
+    fields |= dict(index=index, size=tuple(int(v) for v in r.size), about=_plain(r.about))
+    for k, v in fields.items(): object.__setattr__(r, k, v)   # the way to set a field of a frozen class
 
 # %% ../nbs/library/50_exports.ipynb #2ce04b39
 def _number(x):
@@ -98,7 +107,7 @@ def _writing(path):
 
 def _write_list(out, rows):
     "A json list with one entry a line, written as they come."
-    for i,row in enumerate(rows): out.write((',\n' if i else '[\n') + _json(row))
+    for i, row in enumerate(rows): out.write((',\n' if i else '[\n') + _json(row))
     out.write('\n]')
 
 # %% ../nbs/library/50_exports.ipynb #8bb48c05
@@ -119,7 +128,7 @@ def _reading(path, kind):
         raise TTPError(f'{path}: is not {kind} ({type(e).__name__}: {e}). Export it again.') from None
 
 # %% ../nbs/library/50_exports.ipynb #11a80558
-_FIELDS = 'name','joints','pairs','limbs','torso'
+_FIELDS = 'name', 'joints', 'pairs', 'limbs', 'torso'
 
 def _triples(kp, conf):
     "(J,2) and (J,) as J lists of x, y, confidence."
@@ -127,7 +136,7 @@ def _triples(kp, conf):
 
 def _frame(r, i):
     "Frame `i` of result `r` for keypoints.json."
-    before = {} if r.before_kp is None else {'before':_triples(r.before_kp[i], r.before_conf[i])}
+    before = {} if r.before_kp is None else {'before': _triples(r.before_kp[i], r.before_conf[i])}
     return dict(index=int(r.index[i]), time=_number(r.times[i]), box=[_number(v) for v in r.boxes[i].tolist()],
                 keypoints=_triples(r.kp[i], r.conf[i])) | before
 
@@ -136,37 +145,43 @@ def write_keypoints(
     path, # of the file, usually keypoints.json
 ):
     "Writes everything a result holds; the file appears whole or not at all."
-    head = dict(skeleton={k:getattr(result.skeleton, k) for k in _FIELDS}, size=result.size) | result.about
+    head = dict(skeleton={k: getattr(result.skeleton, k) for k in _FIELDS}, size=result.size) | result.about
     with _writing(path) as out:
-        out.write('{' + ',\n'.join(f'{_json(k)}: {_json(v)}' for k,v in head.items()) + ',\n"frames": ')
+        out.write('{' + ',\n'.join(f'{_json(k)}: {_json(v)}' for k, v in head.items()) + ',\n"frames": ')
         _write_list(out, (_frame(result, i) for i in range(len(result))))
         out.write('}\n')
 
 # %% ../nbs/library/50_exports.ipynb #cc8419ff
+def _from_triples(frames, key):
+    "kp (T,J,2) and conf (T,J) of the frames' entry `key`; None for both where there is none."
+    if key not in frames[0]: return None, None
+    xyc = np.array([f[key] for f in frames], float)   # (T,J,3)
+    return xyc[..., :2], xyc[..., 2]
+
+
 def read_keypoints(
     path, # a keypoints.json
 )->Result: # as it was, coordinates to a thousandth of a pixel
     "Reads what `write_keypoints` wrote."
     d = _read_json(path)
     with _reading(path, 'a keypoints.json'):
-        frames,skel = d['frames'],Skeleton(**{k:d['skeleton'][k] for k in _FIELDS})
-        def triples(key): # kp (T,J,2), conf (T,J)
-            if key not in frames[0]: return None,None
-            a = np.array([f[key] for f in frames], float)              # (T,J,3)
-            return a[...,:2],a[...,2]
-        return Result(skel, [f['index'] for f in frames], [f['time'] for f in frames], *triples('keypoints'),
-                      *triples('before'), [f['box'] for f in frames], d['size'],
-                      {k:v for k,v in d.items() if k not in _OURS})
+        frames = d['frames']
+        skel = Skeleton(**{k: d['skeleton'][k] for k in _FIELDS})
+        about = {k: v for k, v in d.items() if k not in _OURS}
+        kp, conf = _from_triples(frames, 'keypoints')
+        before_kp, before_conf = _from_triples(frames, 'before')
+        index, times, boxes = ([f[k] for f in frames] for k in ('index', 'time', 'box'))
+        return Result(skel, index, times, kp, conf, before_kp, before_conf, boxes, d['size'], about)
 
 # %% ../nbs/library/50_exports.ipynb #4b4b1fd1
 def _zeros(kp, conf):
     "(T,J,3) x, y, confidence: what is unknown is 0, as COCO and OpenPose have it."
     known = np.isfinite(kp).all(-1, keepdims=True)                     # (T,J,1)
-    return np.where(known, np.concatenate([kp, np.nan_to_num(conf)[...,None]], -1), 0.)
+    return np.where(known, np.concatenate([kp, np.nan_to_num(conf)[..., None]], -1), 0.)
 
 def _xywh(boxes):
     "(T,4) first and last pixel as corner, width and height; zeros where unknown."
-    b = np.concatenate([boxes[:,:2], boxes[:,2:]-boxes[:,:2]+1], 1)
+    b = np.concatenate([boxes[:, :2], boxes[:, 2:]-boxes[:, :2]+1], 1)
     return np.where(np.isfinite(b).all(1, keepdims=True), b, 0.)
 
 def _flat(rows): return [_number(v) for v in rows.ravel().tolist()]
@@ -179,7 +194,7 @@ def to_coco(
     "Writes COCO keypoint results: a list with one entry a frame."
     def entry(index, rows, box): # rows (J,3)
         known = rows.any(1)
-        score = rows[known,2].mean() if known.any() else 0.
+        score = rows[known, 2].mean() if known.any() else 0.
         return dict(image_id=int(index), category_id=1, keypoints=_flat(rows), score=_number(score), bbox=_flat(box))
     with _writing(path) as out:
         _write_list(out, map(entry, result.index, _zeros(result.kp, result.conf), _xywh(result.boxes)))
@@ -187,7 +202,7 @@ def to_coco(
 
 def _unknown(rows):
     "Keypoints (...,J,2), NaN where all three numbers are 0, and confidences (...,J) of triples (...,J,3)."
-    return np.where(rows.any(-1, keepdims=True), rows[...,:2], np.nan),rows[...,2]
+    return np.where(rows.any(-1, keepdims=True), rows[..., :2], np.nan), rows[..., 2]
 
 def read_coco(
     path, # COCO keypoint results of one person
@@ -195,9 +210,9 @@ def read_coco(
     "Reads what `to_coco` wrote; NaN where it says 0."
     found = _read_json(path)
     with _reading(path, 'a list of COCO keypoint results'):
-        kp,conf = _unknown(np.array([f['keypoints'] for f in found], float).reshape(len(found), -1, 3))
-        x,y,w,h = np.array([f['bbox'] for f in found], float).T
-        boxes = np.where((w>0)[:,None], np.stack([x, y, x+w-1, y+h-1], 1), np.nan)
+        kp, conf = _unknown(np.array([f['keypoints'] for f in found], float).reshape(len(found), -1, 3))
+        x, y, w, h = np.array([f['bbox'] for f in found], float).T
+        boxes = np.where((w > 0)[:, None], np.stack([x, y, x+w-1, y+h-1], 1), np.nan)
         return dict(index=np.array([f['image_id'] for f in found]), kp=kp, conf=conf, boxes=boxes,
                     score=np.array([f['score'] for f in found], float))
 
@@ -212,7 +227,7 @@ def _label(text, otherwise):
 
 def _check_folder(folder):
     "Raises TTPError where `folder` holds anything but an earlier export."
-    files = sorted(p for p in folder.iterdir() if p.name not in ('.DS_Store','Thumbs.db')) if folder.exists() else []
+    files = sorted(p for p in folder.iterdir() if p.name not in ('.DS_Store', 'Thumbs.db')) if folder.exists() else []
     other = [p for p in files if not p.match('*_keypoints.json')]
     if not other and files and _MARK not in files[0].read_text('utf-8', 'replace'): other = files
     if other: raise TTPError(f'{folder}: holds something else ({other[0].name}); choose an empty folder.')
@@ -240,8 +255,8 @@ def to_openpose(
     "Writes one OpenPose file a frame."
     name = _label(result.about.get('source'), 'video')
     with _whole_folder(folder) as tmp:
-        for i,rows in zip(result.index, _zeros(result.kp, result.conf)):
-            person = dict(person_id=[-1], pose_keypoints_2d=_flat(rows)) | {k:[] for k in _NONE}
+        for i, rows in zip(result.index, _zeros(result.kp, result.conf)):
+            person = dict(person_id=[-1], pose_keypoints_2d=_flat(rows)) | {k: [] for k in _NONE}
             text = _json(dict(version=1.3, people=[person]))[:-1] + f', {_MARK}}}'
             (tmp/f'{name}_{i:012d}_keypoints.json').write_text(text, encoding='utf-8')
 
@@ -250,13 +265,13 @@ def read_openpose(
 )->dict: # index (T,), kp (T,J,2), conf (T,J)
     "Reads what `to_openpose` wrote; NaN where it says 0."
     number = re.compile(r'(\d+)_keypoints.json$')
-    found = {int(m[1]):p for p in Path(folder).glob('*.json') if (m := number.search(p.name))}
+    found = {int(m[1]): p for p in Path(folder).glob('*.json') if (m := number.search(p.name))}
     if not found: raise TTPError(f'{folder}: no *_keypoints.json files here.')
     def rows(path): # (J,3)
         d = _read_json(path)
         with _reading(path, 'an OpenPose file'):
             return np.array(d['people'][0]['pose_keypoints_2d'], float).reshape(-1, 3)
-    kp,conf = _unknown(np.stack([rows(found[i]) for i in sorted(found)]))
+    kp, conf = _unknown(np.stack([rows(found[i]) for i in sorted(found)]))
     return dict(index=np.array(sorted(found)), kp=kp, conf=conf)
 
 # %% ../nbs/library/50_exports.ipynb #aba3aad9
@@ -265,12 +280,12 @@ def to_deeplabcut(
     path, # of the file, usually deeplabcut.csv
 ):
     "Writes DeepLabCut's table of x, y and likelihood."
-    joints,scorer = result.skeleton.joints,'_'.join(['ttp_nb', _label(result.about.get('model'), 'model')])
-    columns = [(scorer, j, c) for j in joints for c in ('x','y','likelihood')]
+    scorer = f"ttp_nb_{_label(result.about.get('model'), 'model')}"
+    columns = [(scorer, joint, c) for joint in result.skeleton.joints for c in ('x', 'y', 'likelihood')]
     with _writing(path) as out:
         table = csv.writer(out, lineterminator='\n')
-        for name,row in zip(('scorer','bodyparts','coords'), zip(*columns)): table.writerow([name, *row])
-        for i,kp,conf in zip(result.index, result.kp, result.conf):
+        for name, row in zip(('scorer', 'bodyparts', 'coords'), zip(*columns)): table.writerow([name, *row])
+        for i, kp, conf in zip(result.index, result.kp, result.conf):
             cells = _flat(np.column_stack([kp, conf]))
             table.writerow([i, *('' if v is None else v for v in cells)])
 
@@ -279,24 +294,24 @@ def read_deeplabcut(
 )->dict: # joints (J,), index (T,), kp (T,J,2), conf (T,J)
     "Reads what `to_deeplabcut` or DeepLabCut wrote; NaN where a cell is empty."
     try:
-        with open(path, encoding='utf-8', newline='') as f: _,parts,_,*rows = csv.reader(f)
+        with open(path, encoding='utf-8', newline='') as f: _, parts, _, *rows = csv.reader(f)
         rows = np.array([[float(v) if v else np.nan for v in r] for r in rows])          # (T,1+3J)
-        xyc = rows[:,1:].reshape(len(rows), -1, 3)                                       # (T,J,3)
+        xyc = rows[:, 1:].reshape(len(rows), -1, 3)                                       # (T,J,3)
     except OSError as e: raise TTPError(f'{path}: cannot be read ({e.strerror}). Check name and folder.') from None
     except (ValueError, IndexError, csv.Error) as e:
         raise TTPError(f"{path}: is not DeepLabCut's table of x, y, likelihood ({e}). Export it again.") from None
-    return dict(joints=tuple(parts[1::3]), index=rows[:,0].astype(int), kp=xyc[...,:2], conf=xyc[...,2])
+    return dict(joints=tuple(parts[1::3]), index=rows[:, 0].astype(int), kp=xyc[..., :2], conf=xyc[..., 2])
 
 # %% ../nbs/library/50_exports.ipynb #9fd3e5a1
-_ARRAYS = 'index','times','kp','conf','before_kp','before_conf','boxes'
+_ARRAYS = 'index', 'times', 'kp', 'conf', 'before_kp', 'before_conf', 'boxes'
 
 def to_npz(
     result:Result, # of one video
     path, # of the file, usually keypoints.npz
 ):
     "Writes the arrays of a result, and the rest of it as json text; no pickle."
-    meta = dict(skeleton={k:getattr(result.skeleton, k) for k in _FIELDS}, size=result.size, about=result.about)
-    arrays = {k:getattr(result, k) for k in _ARRAYS if getattr(result, k) is not None}
+    meta = dict(skeleton={k: getattr(result.skeleton, k) for k in _FIELDS}, size=result.size, about=result.about)
+    arrays = {k: getattr(result, k) for k in _ARRAYS if getattr(result, k) is not None}
     with atomic_path(path) as tmp, open(tmp, 'wb') as out:
         np.savez_compressed(out, joints=np.array(result.skeleton.joints), meta=np.array(json.dumps(meta)), **arrays)
 
@@ -305,7 +320,7 @@ def read_npz(
 )->Result: # as it was, to the last digit
     "Reads what `to_npz` wrote."
     try:
-        with np.load(path, allow_pickle=False) as z: d = {k:z[k] for k in z.files}
+        with np.load(path, allow_pickle=False) as z: d = {k: z[k] for k in z.files}
     except OSError as e: raise TTPError(f'{path}: cannot be read ({e.strerror or e}). Check the file.') from None
     except (ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as e:
         raise TTPError(f'{path}: is not an npz file of arrays ({e}). Export it again.') from None
@@ -315,9 +330,12 @@ def read_npz(
                       meta['size'], meta['about'])
 
 # %% ../nbs/library/50_exports.ipynb #b7e71675
-EXPORTS = {                                                            # word: (writer, name in the output folder)
-    'coco':(to_coco, 'coco.json'), 'openpose':(to_openpose, 'openpose'), 'dlc':(to_deeplabcut, 'deeplabcut.csv'),
-    'npz':(to_npz, 'keypoints.npz')}
+EXPORTS = {   # word: (writer, name in the output folder)
+    'coco': (to_coco, 'coco.json'),
+    'openpose': (to_openpose, 'openpose'),
+    'dlc': (to_deeplabcut, 'deeplabcut.csv'),
+    'npz': (to_npz, 'keypoints.npz')}
+
 
 def export(
     result:Result, # of one video
@@ -328,6 +346,6 @@ def export(
     folder = Path(folder)
     if unknown := [f for f in formats if f not in EXPORTS]:
         raise TTPError(f"There is no export '{unknown[0]}'; there are {', '.join(EXPORTS)}.")
-    write_keypoints(result, folder/'keypoints.json')
-    for f in formats: EXPORTS[f][0](result, folder/EXPORTS[f][1])
-    return [folder/'keypoints.json', *(folder/EXPORTS[f][1] for f in formats)]
+    writers = [(write_keypoints, 'keypoints.json'), *(EXPORTS[f] for f in formats)]
+    for write, name in writers: write(result, folder/name)
+    return [folder/name for _, name in writers]

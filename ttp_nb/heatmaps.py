@@ -20,14 +20,17 @@ def hm_to_crop(
     hm_size, # (w,h) of the heatmap
 ): # (...,2) x,y in crop pixels
     "From cells to crop pixels, as published: times the stride."
-    stride = [size[0]/hm_size[0], size[1]/hm_size[1]]
-    return kp*kp.new_tensor(stride) if isinstance(kp, Tensor) else np.asarray(kp)*np.array(stride)
+    stride = [size[0] / hm_size[0], size[1] / hm_size[1]]
+    if isinstance(kp, Tensor):
+        return kp * kp.new_tensor(stride)
+    return np.asarray(kp) * np.array(stride)
 
 # %% ../nbs/08_heatmaps.ipynb #ecd022a8
 def _cells(kp, stride):
     "(B,J,2) int64 cell of each joint; unknown and absurdly far positions land far outside."
-    q = np.trunc(np.asarray(kp, float)/stride + .5)
-    return np.nan_to_num(q, nan=-1e6, posinf=1e6, neginf=-1e6).clip(-1e6,1e6).astype(np.int64)
+    cells = np.trunc(np.asarray(kp, float) / stride + .5)
+    cells = np.nan_to_num(cells, nan=-1e6, posinf=1e6, neginf=-1e6)
+    return cells.clip(-1e6, 1e6).astype(np.int64)
 
 # %% ../nbs/08_heatmaps.ipynb #dcc779aa
 def gaussian_targets(
@@ -36,54 +39,69 @@ def gaussian_targets(
     size, # (W,H) of the crop
     hm_size, # (w,h) of the heatmaps
     sigma:float=2., # of the Gaussian, in cells
-    authors_edges:bool=False, # keep weight 1 at one cell off the left and top edge, as the published code does
+    authors_edges:bool=False, # keep weight 1 at one cell off the left and top edge, as published
 )->tuple: # (B,J,h,w) float32 targets in 0..1, (B,J) float32 weights
     "Target heatmaps and their weights (Simple Baselines, section 2)."
-    (w,h),r = hm_size,int(3*sigma)
-    mu = _cells(kp, np.array(size)/hm_size)
-    on = (np.asarray(vis)>.5) & (mu-r < [w,h]).all(-1) & (mu+r >= (-1 if authors_edges else 0)).all(-1)
-    dx,dy = np.arange(w)-mu[...,:1],np.arange(h)-mu[...,1:] # (B,J,w), (B,J,h)
-    d2 = (dx**2)[...,None,:] + (dy**2)[...,None] # (B,J,h,w)
-    window = (abs(dx)<=r)[...,None,:] & (abs(dy)<=r)[...,None] & on[...,None,None]
-    hm = np.exp(-d2.astype(np.float32)/np.float32(2*sigma**2))
-    return np.where(window, hm, np.float32(0)), on.astype(np.float32)
+    w, h = hm_size
+    mu = _cells(kp, np.array(size) / hm_size)                   # (B,J,2)
+    reach = int(3 * sigma)
+    first = -1 if authors_edges else 0
+    touches = (mu - reach < [w, h]).all(-1) & (mu + reach >= first).all(-1)
+    counts = (np.asarray(vis) > .5) & touches                   # (B,J)
+    dx = np.arange(w) - mu[..., :1]                             # (B,J,w)
+    dy = np.arange(h) - mu[..., 1:]                             # (B,J,h)
+    d2 = (dx**2)[..., None, :] + (dy**2)[..., None]             # (B,J,h,w)
+    window = (abs(dx) <= reach)[..., None, :] & (abs(dy) <= reach)[..., None]
+    gaussian = np.exp(-d2.astype(np.float32) / np.float32(2 * sigma**2))
+    hm = np.where(window & counts[..., None, None], gaussian, np.float32(0))
+    return hm, counts.astype(np.float32)
 
 # %% ../nbs/08_heatmaps.ipynb #7ae4f39c
 def decode_argmax(
     hm:Tensor, # (B,J,h,w) heatmaps
 )->tuple: # (B,J,2) x,y in cells, (B,J) confidence
     "The cell of the maximum; (0,0) where no value is positive."
-    conf,i = hm.flatten(2).max(-1) # (B,J,h*w) -> (B,J)
-    kp = torch.stack([i%hm.shape[-1], i//hm.shape[-1]], -1).to(hm.dtype) # (B,J,2)
-    return kp*(conf>0)[...,None], conf
+    w = hm.shape[-1]
+    conf, cell = hm.flatten(2).max(-1)                          # (B,J,h*w) -> (B,J)
+    kp = torch.stack([cell % w, cell // w], -1).to(hm.dtype)    # (B,J,2)
+    return kp * (conf > 0)[..., None], conf
 
 # %% ../nbs/08_heatmaps.ipynb #2df9581f
 def _around(hm, kp, r):
-    "(B,J,2r+1,2r+1) the values around integer cells `kp`, 0 beyond the map."
-    w = hm.shape[-1]+2*r
-    d = torch.arange(2*r+1, device=hm.device)
-    i = (kp[...,1].long()[...,None]+d)[...,None]*w + (kp[...,0].long()[...,None]+d)[...,None,:] # (B,J,2r+1,2r+1)
-    return F.pad(hm, (r,r,r,r)).flatten(2).gather(2, i.flatten(2)).view(i.shape) # (B,J,(2r+1)^2) -> (B,J,2r+1,2r+1)
+    "(B,J,2r+1,2r+1) the values around whole cells `kp`, 0 beyond the heatmap."
+    padded = F.pad(hm, (r, r, r, r))
+    w = padded.shape[-1]
+    offset = torch.arange(2*r + 1, device=hm.device)
+    x = kp[..., 0].long()[..., None] + offset                   # (B,J,2r+1) in the padded heatmap
+    y = kp[..., 1].long()[..., None] + offset
+    cell = y[..., None] * w + x[..., None, :]                   # (B,J,2r+1,2r+1)
+    return padded.flatten(2).gather(2, cell.flatten(2)).view(cell.shape)
 
 # %% ../nbs/08_heatmaps.ipynb #e67d7e86
 def decode_quarter(
     hm:Tensor, # (B,J,h,w) heatmaps
 )->tuple: # (B,J,2) x,y in cells, (B,J) confidence
     "The maximum, moved a quarter cell towards its higher neighbours, as published."
-    kp,conf = decode_argmax(hm)
+    kp, conf = decode_argmax(hm)
     n = kp.new_tensor([hm.shape[-1], hm.shape[-2]])
-    inner = ((kp>1) & (kp<n-1)).all(-1, keepdim=True) # (B,J,1)
-    p = _around(hm, kp, 1)
-    step = torch.stack([p[...,1,2]-p[...,1,0], p[...,2,1]-p[...,0,1]], -1).sign() # (B,J,2)
-    return torch.where(inner, kp+step/4, kp), conf
+    inner = ((kp > 1) & (kp < n - 1)).all(-1, keepdim=True)     # (B,J,1)
+    h = _around(hm, kp, 1)                                      # (B,J,3,3) y,x
+    right_minus_left = h[..., 1, 2] - h[..., 1, 0]
+    below_minus_above = h[..., 2, 1] - h[..., 0, 1]
+    side = torch.stack([right_minus_left, below_minus_above], -1).sign()   # (B,J,2)
+    return torch.where(inner, kp + side / 4, kp), conf
 
 # %% ../nbs/08_heatmaps.ipynb #e8b198d6
 def _blur(hm, sigma):
-    "Gaussian smoothing of every map, borders replicated."
-    r = int(3*sigma)
-    g = torch.exp(-torch.arange(-r, r+1, device=hm.device, dtype=hm.dtype)**2/(2*sigma**2))
-    g,x = g/g.sum(),F.pad(hm.flatten(0,1)[:,None], (r,r,r,r), mode='replicate') # (B*J,1,h+2r,w+2r)
-    return F.conv2d(F.conv2d(x, g.view(1,1,1,-1)), g.view(1,1,-1,1)).view(hm.shape)
+    "Gaussian smoothing of every heatmap, borders replicated."
+    r = int(3 * sigma)
+    x = torch.arange(-r, r + 1, device=hm.device, dtype=hm.dtype)
+    g = torch.exp(-x**2 / (2 * sigma**2))
+    g = g / g.sum()
+    one = hm.flatten(0, 1)[:, None]                              # (B*J,1,h,w)
+    padded = F.pad(one, (r, r, r, r), mode='replicate')          # (B*J,1,h+2r,w+2r)
+    rows = F.conv2d(padded, g.view(1, 1, 1, -1))
+    return F.conv2d(rows, g.view(1, 1, -1, 1)).view(hm.shape)
 
 # %% ../nbs/08_heatmaps.ipynb #6b0e48ac
 def decode_dark(
@@ -91,37 +109,54 @@ def decode_dark(
     sigma:float=2., # of the smoothing, in cells: that of the targets
 )->tuple: # (B,J,2) x,y in cells, (B,J) confidence
     "The top of a Gaussian fitted at the maximum (Zhang et al., CVPR 2020)."
-    kp,conf = decode_argmax(hm)
-    p = _around(_blur(hm, sigma).clamp(min=1e-10).log(), kp, 2) # (B,J,5,5) y,x
-    dx,dy = (p[...,2,3]-p[...,2,1])/2,(p[...,3,2]-p[...,1,2])/2
-    xx,yy = (p[...,2,4]-2*p[...,2,2]+p[...,2,0])/4,(p[...,4,2]-2*p[...,2,2]+p[...,0,2])/4
-    xy = (p[...,3,3]-p[...,1,3]-p[...,3,1]+p[...,1,1])/4
-    det = xx*yy-xy**2
+    kp, conf = decode_argmax(hm)
+    D = _blur(hm, sigma).clamp(min=1e-10).log()
+    window = _around(D, kp, 2)                                   # (B,J,5,5) y,x; kp in the middle
+    def at(a, b):   # (B,J) D at `a` cells right and `b` cells below kp
+        return window[..., 2 + b, 2 + a]
+    Dx = (at(1, 0) - at(-1, 0)) / 2                              # gradient
+    Dy = (at(0, 1) - at(0, -1)) / 2
+    Dxx = (at(2, 0) - 2 * at(0, 0) + at(-2, 0)) / 4              # Hessian
+    Dyy = (at(0, 2) - 2 * at(0, 0) + at(0, -2)) / 4
+    Dxy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
+    det = Dxx * Dyy - Dxy**2
     n = kp.new_tensor([hm.shape[-1], hm.shape[-2]])
-    peak = (det>1e-9) & (xx<0) & ((kp>1) & (kp<n-2)).all(-1) & (conf>0) # (B,J)
-    step = -torch.stack([yy*dx-xy*dy, xx*dy-xy*dx], -1)/det.where(peak, torch.ones_like(det))[...,None]
-    return torch.where(peak[...,None], kp+step.clamp(-1,1), kp), conf
+    inner = ((kp > 1) & (kp < n - 2)).all(-1)
+    peak = (det > 1e-9) & (Dxx < 0) & inner & (conf > 0)         # (B,J)
+    solved = torch.stack([Dyy * Dx - Dxy * Dy, Dxx * Dy - Dxy * Dx], -1)   # (B,J,2), times det
+    safe = det.where(peak, torch.ones_like(det))
+    step = -solved / safe[..., None]
+    return torch.where(peak[..., None], kp + step.clamp(-1, 1), kp), conf
 
 # %% ../nbs/08_heatmaps.ipynb #9d6e48f4
 def decode_soft(
     hm:Tensor, # (B,J,h,w) heatmaps
-    beta:float|None=None, # softmax of beta times the map; None normalises the positive part
+    beta:float|None=None, # softmax of beta times the heatmap; None normalises the positive part
 )->tuple: # (B,J,2) x,y in cells, (B,J) confidence
-    "The mean position over the map: differentiable. (0,0) where a map to normalise has no positive value."
-    flat = hm.flatten(2) # (B,J,h*w)
-    if beta is None: pi = flat.relu()/flat.relu().sum(-1, keepdim=True).clamp(min=1e-12)
-    else: pi = (beta*flat).softmax(-1)
-    pi = pi.view(hm.shape) # (B,J,h,w)
-    x,y = (torch.arange(hm.shape[d], device=hm.device, dtype=hm.dtype) for d in (-1,-2))
-    return torch.stack([(pi.sum(-2)*x).sum(-1), (pi.sum(-1)*y).sum(-1)], -1), flat.amax(-1)
+    "The mean position: differentiable. (0,0) where there is no positive value to normalise."
+    flat = hm.flatten(2)                                         # (B,J,h*w)
+    if beta is None:
+        total = flat.relu().sum(-1, keepdim=True)
+        pi = flat.relu() / total.clamp(min=1e-12)
+    else:
+        pi = (beta * flat).softmax(-1)
+    pi = pi.view(hm.shape)                                       # (B,J,h,w)
+    h, w = hm.shape[2:]
+    x = torch.arange(w, device=hm.device, dtype=hm.dtype)
+    y = torch.arange(h, device=hm.device, dtype=hm.dtype)
+    mean = torch.stack([(pi.sum(-2) * x).sum(-1), (pi.sum(-1) * y).sum(-1)], -1)   # (B,J,2)
+    return mean, flat.amax(-1)
 
 # %% ../nbs/08_heatmaps.ipynb #c45205c3
 def decode(
     hm:Tensor, # (B,J,h,w) heatmaps
     method:str='quarter', # 'quarter' (as published), 'argmax', 'dark' or 'soft'
-)->tuple: # (B,J,2) x,y in cells, (B,J) confidence: the map's maximum
-    "Keypoints and confidences of a batch of heatmaps, on the device of `hm`."
-    fs = dict(quarter=decode_quarter, argmax=decode_argmax, dark=decode_dark, soft=decode_soft)
-    if method not in fs: raise TTPError(f"decode knows {', '.join(map(repr, fs))}; got {method!r}.")
-    if hm.ndim!=4: raise TTPError(f'decode needs heatmaps of shape (B,J,h,w), got {tuple(hm.shape)}.')
-    return fs[method](hm)
+)->tuple: # (B,J,2) x,y in cells, (B,J) confidence: the heatmap's maximum
+    "Keypoints of heatmaps, on their device; raises `TTPError` for another method or shape."
+    decoders = {'quarter': decode_quarter, 'argmax': decode_argmax,
+                'dark': decode_dark, 'soft': decode_soft}
+    if method not in decoders:
+        raise TTPError(f"decode knows {', '.join(map(repr, decoders))}; got {method!r}.")
+    if hm.ndim != 4:
+        raise TTPError(f'decode needs heatmaps of shape (B,J,h,w), got {tuple(hm.shape)}.')
+    return decoders[method](hm)

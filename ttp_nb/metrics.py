@@ -17,33 +17,40 @@ def torso_size(
     true, # (N,J,2) annotated joints; NaN where unknown
     skel:Skeleton=PENN13, # says which joints span the torso
 ): # (N,) length, in the unit of `true`; NaN where one end is unknown
-    "Distance between the mid-points of the two torso groups, each over its known joints."
-    if skel.torso is None: raise TTPError(f"'{skel.name}' names no torso: give it one, or use pixels.")
-    def mid(group):
-        g = np.asarray(true, float)[:,list(group)]                 # (N,G,2)
-        ok = np.isfinite(g).all(-1, keepdims=True)                 # (N,G,1)
-        return np.where(ok, g, 0).sum(1) / np.where(ok.any(1), ok.sum(1), np.nan)
-    return np.linalg.norm(mid(skel.torso[0])-mid(skel.torso[1]), axis=-1)
+    "Between the mid-points of the two torso groups; raises `TTPError` where none are named."
+    if skel.torso is None:
+        raise TTPError(f"'{skel.name}' names no torso: give it one, or use pixels.")
+    def middle(group):
+        kp = np.asarray(true, float)[:, list(group)]               # (N,G,2)
+        known = np.isfinite(kp).all(-1, keepdims=True)             # (N,G,1)
+        total = np.where(known, kp, 0).sum(1)                      # (N,2)
+        return total / np.where(known.any(1), known.sum(1), np.nan)
+    upper, lower = skel.torso
+    return np.linalg.norm(middle(upper) - middle(lower), axis=-1)
 
 # %% ../nbs/09_metrics.ipynb #0f1684ad
 def hits(
     pred, # (N,J,2) predicted joints; NaN: no prediction, which is wrong
     true, # (N,J,2) annotated joints
     vis, # (N,J) bool or 0/1, or None: all; joints that are 0 do not count
-    size, # (N,) or a number: the length that the error is compared to; 0 or NaN: nothing counts
+    size, # (N,) or a number: what the error is compared to; 0 or NaN: nothing counts
     thr:float, # correct within thr*size
 ): # two (N,J) bool arrays: correct, counted
-    "Which joints lie within `thr*size` of the truth, and which count."
-    pred,true = np.asarray(pred, float),np.asarray(true, float)
-    vis = np.ones(true.shape[:2], bool) if vis is None else np.asarray(vis)>0
+    "Which joints lie within `thr*size` of the truth, and which count; `TTPError` for odd shapes."
+    pred = np.asarray(pred, float)
+    true = np.asarray(true, float)
+    vis = np.ones(true.shape[:2], bool) if vis is None else np.asarray(vis) > 0
     size = np.asarray(size, float)
-    if (true.ndim!=3 or pred.shape!=true.shape or vis.shape!=true.shape[:2] or size.shape not in ((), true.shape[:1])):
-        raise TTPError(f'Shapes do not fit: predictions {pred.shape}, truth {true.shape}, visibility {vis.shape}, '
-                       f'lengths {size.shape}; needed are (N,J,2), (N,J,2), (N,J) and (N,) for the same frames.')
-    size = np.broadcast_to(size, len(true))[:,None]                # (N,1)
-    dist = np.linalg.norm(pred-true, axis=-1)                      # (N,J)
-    counted = vis & np.isfinite(true).all(-1) & np.isfinite(size) & (size>0)
-    return counted & (dist<=thr*size), counted
+    fit = true.ndim == 3 and pred.shape == true.shape and vis.shape == true.shape[:2]
+    if not (fit and size.shape in ((), true.shape[:1])):
+        raise TTPError(f'Shapes do not fit: predictions {pred.shape}, truth {true.shape}, '
+                       f'visibility {vis.shape}, lengths {size.shape}; needed are '
+                       '(N,J,2), (N,J,2), (N,J) and (N,) for the same frames.')
+    size = np.broadcast_to(size, len(true))[:, None]               # (N,1)
+    error = np.linalg.norm(pred - true, axis=-1)                   # (N,J)
+    known = np.isfinite(true).all(-1)
+    counted = vis & known & np.isfinite(size) & (size > 0)
+    return counted & (error <= thr * size), counted
 
 # %% ../nbs/09_metrics.ipynb #1a4272ed
 def pck(
@@ -55,7 +62,8 @@ def pck(
     torso=None, # (N,) lengths to use instead of those of `true`, e.g. `clip.torso`
 ): # two (N,J) bool arrays: correct, counted
     "PCK's hits: within `thr` of the torso's length (section 4)."
-    return hits(pred, true, vis, torso_size(true, skel) if torso is None else torso, thr)
+    size = torso_size(true, skel) if torso is None else torso
+    return hits(pred, true, vis, size, thr)
 
 # %% ../nbs/09_metrics.ipynb #ecbf5040
 def clip_pck(
@@ -64,7 +72,9 @@ def clip_pck(
 )->float: # percent; NaN where nothing counts
     "Percentage of counted joints that are correct: one number for a clip."
     n = np.count_nonzero(counted)
-    return float(100*np.count_nonzero(np.asarray(correct)&np.asarray(counted))/n) if n else float('nan')
+    if n == 0:
+        return float('nan')
+    return float(100 * np.count_nonzero(np.asarray(correct) & np.asarray(counted)) / n)
 
 # %% ../nbs/09_metrics.ipynb #2261d36c
 def pck_summary(
@@ -72,17 +82,23 @@ def pck_summary(
     counted, # (N,J) bool
     skel:Skeleton=PENN13, # names the columns
 )->dict: # pck: pooled, in percent; pck_per_joint, pck_per_part: {name: percent or None}
-    "Percentages: all counted joints together, per joint, and per part of the body."
-    correct,counted = np.asarray(correct),np.asarray(counted)
-    if correct.shape!=counted.shape or correct.shape[1:]!=(len(skel),):
-        raise TTPError(f"pck_summary: {correct.shape}, {counted.shape}: not (N,{len(skel)}) of {skel.name}.")
-    k,n = (correct & counted).sum(0),counted.sum(0)
-    per = [100*a/b if b else None for a,b in zip(k.tolist(), n.tolist())]
-    def mean(js):
-        known = [per[j] for j in js if per[j] is not None]
-        return sum(known)/len(known) if known else None
-    return dict(pck=clip_pck(correct, counted), pck_per_joint=dict(zip(skel.joints, per)),
-                pck_per_part={p:mean(js) for p,js in skel.parts.items()})
+    "Percentages of all counted joints together, per joint, and per part of the body."
+    correct = np.asarray(correct)
+    counted = np.asarray(counted)
+    if correct.shape != counted.shape or correct.shape[1:] != (len(skel),):
+        raise TTPError(f"pck_summary: {correct.shape}, {counted.shape}: "
+                       f"not (N,{len(skel)}) of {skel.name}.")
+    n_correct = (correct & counted).sum(0).tolist()
+    n_counted = counted.sum(0).tolist()
+    percent = [100 * k / n if n else None for k, n in zip(n_correct, n_counted)]
+    def mean(joints):
+        known = [percent[j] for j in joints if percent[j] is not None]
+        return sum(known) / len(known) if known else None
+    return {
+        'pck': clip_pck(correct, counted),
+        'pck_per_joint': dict(zip(skel.joints, percent)),
+        'pck_per_part': {part: mean(joints) for part, joints in skel.parts.items()},
+    }
 
 # %% ../nbs/09_metrics.ipynb #9d427c0f
 def pck_table(
@@ -91,12 +107,18 @@ def pck_table(
     digits:int=1, # decimals
 )->str: # markdown
     "The paper's table: one row a method, one column a part of the body, the pooled mean last."
-    parts = list(parts or next(iter(rows.values()))['pck_per_part'])
-    def line(cells): return '| ' + ' | '.join(cells) + ' |'
-    def fmt(v): return '-' if v is None or np.isnan(v) else f'{v:.{digits}f}'
-    head = [line(['', *(p.capitalize() for p in parts), 'Mean']), '|---|' + '---:|'*(len(parts)+1)]
-    body = [line([n, *(fmt(s['pck_per_part'][p]) for p in parts), fmt(s['pck'])]) for n,s in rows.items()]
-    return '\n'.join(head+body)
+    first = next(iter(rows.values()))
+    parts = list(parts or first['pck_per_part'])
+    def line(cells):
+        return '| ' + ' | '.join(cells) + ' |'
+    def number(value):
+        return '-' if value is None or np.isnan(value) else f'{value:.{digits}f}'
+    lines = [line(['', *(part.capitalize() for part in parts), 'Mean'])]
+    lines.append('|---|' + '---:|' * (len(parts) + 1))
+    for name, summary in rows.items():
+        columns = [number(summary['pck_per_part'][part]) for part in parts]
+        lines.append(line([name, *columns, number(summary['pck'])]))
+    return '\n'.join(lines)
 
 # %% ../nbs/09_metrics.ipynb #973bfa0b
 def within_pixels(
@@ -106,8 +128,8 @@ def within_pixels(
     pixels:float=6., # correct within this distance
     scale:float=1., # of the image in which the distance is measured; BBC Pose: 0.5
 ): # two (N,J) bool arrays: correct, counted
-    "Hits within a distance in pixels; BBC Pose as published: `pixels=6, scale=0.5` and no `vis`."
-    return hits(pred, true, vis, pixels/scale, 1.)
+    "Hits within a distance; BBC Pose as published: `pixels=6, scale=0.5` and no `vis`."
+    return hits(pred, true, vis, pixels / scale, 1.)
 
 # %% ../nbs/09_metrics.ipynb #8fc6c5a3
 def pckh(
@@ -131,9 +153,10 @@ def auc(
     torso=None, # (N,) lengths to use instead of those of `true`
 ): # (mean PCK over the thresholds in percent, thresholds (steps,), PCK at each (steps,))
     "Area under the PCK curve, with the curve."
-    thr = np.linspace(0, top, steps+1)[1:]
-    curve = np.array([clip_pck(*pck(pred, true, vis, skel, t, torso)) for t in thr])
-    return curve.mean(), thr, curve
+    thresholds = np.linspace(0, top, steps + 1)[1:]
+    curve = [clip_pck(*pck(pred, true, vis, skel, thr, torso)) for thr in thresholds]
+    curve = np.array(curve)
+    return curve.mean(), thresholds, curve
 
 # %% ../nbs/09_metrics.ipynb #e5d92f2b
 def bootstrap(
@@ -142,15 +165,21 @@ def bootstrap(
     seed:int=0, # the draws depend on nothing else
     level:float=.95, # of the interval
 )->tuple: # mean, low, high; low and high are NaN with fewer than two clips
-    "Mean over clips with its percentile bootstrap interval."
-    v = np.asarray(values, float).ravel()
-    v,rng = v[np.isfinite(v)],np.random.default_rng(seed)
-    if len(v)==0: raise TTPError('bootstrap: no clip has a value (is any joint visible and counted?).')
-    if len(v)==1: return float(v[0]), float('nan'), float('nan')
-    sizes = [min(500, n-i) for i in range(0, n, 500)]
-    means = np.concatenate([v[rng.integers(len(v), size=(k,len(v)))].mean(1) for k in sizes])
-    low,high = np.quantile(means, [(1-level)/2, (1+level)/2])
-    return float(v.mean()), float(low), float(high)
+    "Mean over clips with its percentile bootstrap interval; `TTPError` where no clip has a value."
+    x = np.asarray(values, float).ravel()
+    x = x[np.isfinite(x)]
+    if len(x) == 0:
+        raise TTPError('bootstrap: no clip has a value (is any joint visible and counted?).')
+    if len(x) == 1:
+        return float(x[0]), float('nan'), float('nan')
+    rng = np.random.default_rng(seed)
+    means = []
+    for start in range(0, n, 500):   # a block at a time: memory stays small
+        drawn = rng.integers(len(x), size=(min(500, n - start), len(x)))
+        means.append(x[drawn].mean(1))
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, (1 + level) / 2])
+    return float(x.mean()), float(low), float(high)
 
 # %% ../nbs/09_metrics.ipynb #1b01e334
 def gain(
@@ -160,9 +189,10 @@ def gain(
     seed:int=0, # of the draws
     level:float=.95, # of the interval
 )->tuple: # mean difference, low, high
-    "Paired difference per clip with its bootstrap interval; clips that are NaN on either side are left out."
-    before,after = np.asarray(before, float),np.asarray(after, float)
-    if before.shape!=after.shape or before.ndim!=1:
+    "Paired difference per clip with its interval; clips that are NaN on either side are left out."
+    before = np.asarray(before, float)
+    after = np.asarray(after, float)
+    if before.shape != after.shape or before.ndim != 1:
         raise TTPError(f'gain: shapes {before.shape} before, {after.shape} after; '
                        'give the same clips in the same order.')
-    return bootstrap(after-before, n=n, seed=seed, level=level)
+    return bootstrap(after - before, n=n, seed=seed, level=level)

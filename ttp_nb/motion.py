@@ -17,16 +17,18 @@ from .skeletons import PENN13, Skeleton
 def _tracks(kp):
     "`kp` as a (T,J,2) array in which an unknown joint is NaN in both coordinates."
     kp = np.array(kp, float)
-    if kp.ndim!=3 or kp.shape[-1]!=2: raise TTPError(f'Keypoints over time must be (T,J,2), got {kp.shape}.')
+    if kp.ndim != 3 or kp.shape[-1] != 2: raise TTPError(f'Keypoints over time must be (T,J,2), got {kp.shape}.')
     kp[~np.isfinite(kp).all(-1)] = np.nan
     return kp
 
 def _clock(times, T):
     "`times` as (T,) seconds that increase; frame numbers where there are none."
     t = np.arange(T, dtype=float) if times is None else np.asarray(times, float)
-    if t.shape!=(T,): raise TTPError(f'times must be {T} numbers, one for each frame, got shape {t.shape}.')
-    if (bad := np.flatnonzero(~(np.diff(t)>0))).size:
-        raise TTPError(f'times must increase, but frame {bad[0]+1} comes at {t[bad[0]+1]} s after {t[bad[0]]} s: '
+    if t.shape != (T,): raise TTPError(f'times must be {T} numbers, one for each frame, got shape {t.shape}.')
+    late = np.flatnonzero(~(np.diff(t) > 0))
+    if late.size:
+        i = late[0]
+        raise TTPError(f'times must increase, but frame {i+1} comes at {t[i+1]} s after {t[i]} s: '
                        'leave out repeated frames.')
     return t
 
@@ -35,7 +37,12 @@ def _sizes(size, T):
     if size is None: return np.ones(T)
     s = np.asarray(size, float)
     if s.shape not in ((), (T,)): raise TTPError(f'size must be a number or {T}, one for each frame, got {s.shape}.')
-    return np.broadcast_to(np.where(np.isfinite(s) & (s>0), s, np.nan), T)
+    return np.broadcast_to(np.where(np.isfinite(s) & (s > 0), s, np.nan), T)
+
+def _mean(x):
+    "Mean of what is finite; NaN where nothing is."
+    x = np.asarray(x, float)
+    return x[np.isfinite(x)].mean() if np.isfinite(x).any() else np.nan
 
 # %% ../nbs/library/25_motion.ipynb #30a1775f
 def pose_size(
@@ -44,9 +51,10 @@ def pose_size(
     "Longer side of the box around the known joints."
     kp = _tracks(kp)
     known = np.isfinite(kp).all(-1)                                    # (T,J)
-    low,high = np.where(known[...,None], kp, np.inf).min(1),np.where(known[...,None], kp, -np.inf).max(1)
+    low = np.where(known[..., None], kp, np.inf).min(1)                # (T,2)
+    high = np.where(known[..., None], kp, -np.inf).max(1)              # (T,2)
     side = np.full(len(kp), np.nan)
-    two = known.sum(1)>1
+    two = known.sum(1) > 1
     side[two] = (high[two]-low[two]).max(-1)
     return side
 
@@ -58,48 +66,43 @@ def jitter(
 )->tuple: # mean over joints, (J,) for each joint; NaN where no three frames in a row are known
     "Root mean square acceleration: pixels, or body sizes, per squared frame of the median length."
     kp = _tracks(kp)
-    t,s = _clock(times, len(kp)),_sizes(size, len(kp))
-    if len(kp)<3: return float('nan'),np.full(kp.shape[1], np.nan)
+    t, s = _clock(times, len(kp)), _sizes(size, len(kp))
+    if len(kp) < 3: return float('nan'), np.full(kp.shape[1], np.nan)
     dt = np.diff(t)                                                    # (T-1,)
-    v = np.diff(kp, axis=0)/dt[:,None,None]                            # (T-1,J,2)
-    a = np.diff(v, axis=0)/((dt[1:]+dt[:-1])/2)[:,None,None]           # (T-2,J,2)
-    a = np.linalg.norm(a, axis=-1)*np.median(dt)**2/s[1:-1,None]       # (T-2,J)
-    rms = np.sqrt([_mean(c**2) for c in a.T])                          # (J,)
-    return float(_mean(rms)),rms
-
-def _mean(x):
-    "Mean of what is finite; NaN where nothing is."
-    x = np.asarray(x, float)
-    return x[np.isfinite(x)].mean() if np.isfinite(x).any() else np.nan
+    v = np.diff(kp, axis=0)/dt[:, None, None]                          # (T-1,J,2)
+    a = np.diff(v, axis=0)/((dt[1:]+dt[:-1])/2)[:, None, None]         # (T-2,J,2)
+    a = np.linalg.norm(a, axis=-1)*np.median(dt)**2/s[1:-1, None]      # (T-2,J)
+    each = np.sqrt([_mean(of_joint**2) for of_joint in a.T])           # (J,)
+    return float(_mean(each)), each
 
 # %% ../nbs/library/25_motion.ipynb #0f305874
 def limb_lengths(
     kp, # (T,J,2) x,y; NaN where unknown
-    skel:Skeleton=PENN13, # its limbs are the bones
+    skel:Skeleton=PENN13, # whose limbs are measured
 )->np.ndarray: # (T,L) in the unit of `kp`; NaN where an end is unknown
     "Length of every limb in every frame."
     kp = _tracks(kp)
-    if kp.shape[1]!=len(skel): raise TTPError(f"{kp.shape[1]} joints are not the {len(skel)} of '{skel.name}'.")
+    if kp.shape[1] != len(skel): raise TTPError(f"{kp.shape[1]} joints are not the {len(skel)} of '{skel.name}'.")
     if not skel.limbs: raise TTPError(f"'{skel.name}' names no limbs: give it some, or measure jitter only.")
-    a,b = np.array(skel.limbs).T                                       # (L,)
-    return np.linalg.norm(kp[:,a]-kp[:,b], axis=-1)
+    start, end = np.array(skel.limbs).T                                # (L,)
+    return np.linalg.norm(kp[:, start]-kp[:, end], axis=-1)
 
 # %% ../nbs/library/25_motion.ipynb #2c4a031c
 def limb_variation(
     kp, # (T,J,2) x,y; NaN where unknown
-    skel:Skeleton=PENN13, # its limbs are the bones
+    skel:Skeleton=PENN13, # whose limbs are measured
     size=None, # (T,) body size in each frame, e.g. the box's longer side; lengths are divided by it
 )->tuple: # mean over limbs, (L,) for each limb: shares of the length; NaN where fewer than two frames know it
     "Robust coefficient of variation of the limbs' lengths over time."
     lengths = limb_lengths(kp, skel)
-    lengths = lengths/_sizes(size, len(lengths))[:,None]               # (T,L)
-    each = np.array([_variation(c[np.isfinite(c)]) for c in lengths.T])
-    return float(_mean(each)),each
+    lengths = lengths/_sizes(size, len(lengths))[:, None]              # (T,L)
+    each = np.array([_variation(of_limb[np.isfinite(of_limb)]) for of_limb in lengths.T])
+    return float(_mean(each)), each
 
 def _variation(x):
     "Scaled median absolute deviation over the median of `x`."
-    m = np.median(x) if len(x)>1 else 0.
-    return 1.4826*np.median(np.abs(x-m))/m if m>0 else np.nan
+    middle = np.median(x) if len(x) > 1 else 0.
+    return 1.4826*np.median(np.abs(x-middle))/middle if middle > 0 else np.nan
 
 # %% ../nbs/library/25_motion.ipynb #6a43a7c2
 class OneEuro:
@@ -110,11 +113,14 @@ class OneEuro:
         beta:float=10., # hertz per body size a second; how fast a moving joint is followed: more is faster
         d_cutoff:float=3., # hertz; smoothing of the velocity
     ):
-        if not (size>0 and min_cutoff>0 and beta>=0 and d_cutoff>0):
+        if not (size > 0 and min_cutoff > 0 and beta >= 0 and d_cutoff > 0):
             raise TTPError(f'OneEuro needs size, min_cutoff, d_cutoff > 0 and beta >= 0, got {size}, {min_cutoff}, '
                            f'{d_cutoff} and {beta}.')
-        self.size,self.min_cutoff,self.beta,self.d_cutoff = size,min_cutoff,beta,d_cutoff
-        self.x = self.v = self.seen_at = None                          # (J,2), (J,2) px/s, (J,) s
+        self.size = size
+        self.min_cutoff, self.beta, self.d_cutoff = min_cutoff, beta, d_cutoff
+        self.x = None         # (J,2) where the joints are
+        self.v = None         # (J,2) how fast they move, pixels a second
+        self.seen_at = None   # (J,) when they were seen last, seconds
         self.now = -np.inf
 
 # %% ../nbs/library/25_motion.ipynb #320eb6aa
@@ -125,9 +131,9 @@ def _alpha(f, dt):
 @patch
 def _step(self:OneEuro, kp, t, w):
     "Position and velocity (J,2) after keypoints `kp` with weights `w` (J,1) at time `t`; NaN where `kp` is."
-    old = np.isfinite(self.seen_at)
-    dt = np.where(old, t-self.seen_at, 1.)[:,None]                     # (J,1)
-    x = np.where(old[:,None], self.x, kp)
+    known = np.isfinite(self.seen_at)
+    dt = np.where(known, t-self.seen_at, 1.)[:, None]                  # (J,1)
+    x = np.where(known[:, None], self.x, kp)
     v = self.v + w*_alpha(self.d_cutoff, dt)*((kp-x)/dt - self.v)
     cutoff = self.min_cutoff + self.beta*np.linalg.norm(v, axis=-1, keepdims=True)/self.size
     return x + w*_alpha(cutoff, dt)*(kp-x), v
@@ -140,17 +146,21 @@ def __call__(self:OneEuro,
     conf=None, # (J,) 0..1; default: all 1
 )->np.ndarray: # (J,2) smoothed; NaN where `kp` is
     "The smoothed keypoints of the next frame."
-    if not t>self.now: raise TTPError(f'OneEuro: a frame at {t} s after one at {self.now} s; times must increase.')
+    if not t > self.now: raise TTPError(f'OneEuro: a frame at {t} s after one at {self.now} s; times must increase.')
     kp = np.asarray(kp, float)
-    if kp.shape[1:]!=(2,) or self.x is not None and kp.shape!=self.x.shape:
+    if kp.shape[1:] != (2,) or self.x is not None and kp.shape != self.x.shape:
         raise TTPError(f'OneEuro: keypoints must be (J,2), the same joints in every frame, got {kp.shape}.')
-    if self.x is None: self.x,self.v,self.seen_at = np.full(kp.shape, np.nan),0*np.nan_to_num(kp),kp[:,0]*np.nan
+    if self.x is None:
+        self.x, self.v = np.full(kp.shape, np.nan), np.zeros(kp.shape)
+        self.seen_at = np.full(len(kp), np.nan)
     seen = np.isfinite(kp).all(-1)                                     # (J,)
     w = np.ones(len(kp)) if conf is None else np.nan_to_num(conf).clip(0, 1)
-    x,v = self._step(np.where(seen[:,None], kp, np.nan), t, w[:,None])
-    self.x,self.v = np.where(seen[:,None], x, self.x),np.where(seen[:,None], v, self.v)
-    self.seen_at,self.now = np.where(seen, t, self.seen_at),t
-    return np.where(seen[:,None], self.x, np.nan)
+    x, v = self._step(np.where(seen[:, None], kp, np.nan), t, w[:, None])
+    self.x = np.where(seen[:, None], x, self.x)
+    self.v = np.where(seen[:, None], v, self.v)
+    self.seen_at = np.where(seen, t, self.seen_at)
+    self.now = t
+    return np.where(seen[:, None], self.x, np.nan)
 
 # %% ../nbs/library/25_motion.ipynb #4d37c848
 def one_euro(
@@ -164,17 +174,19 @@ def one_euro(
 )->np.ndarray: # (T,J,2) smoothed; NaN where `kp` is
     "The One-Euro filter over a clip: every frame uses earlier frames only."
     kp = _tracks(kp)
-    times,conf = _clock(times, len(kp)),np.ones(kp.shape[:2]) if conf is None else np.asarray(conf, float)
-    if conf.shape!=kp.shape[:2]: raise TTPError(f'conf must be {kp.shape[:2]}, one for each joint, got {conf.shape}.')
+    times = _clock(times, len(kp))
+    conf = np.ones(kp.shape[:2]) if conf is None else np.asarray(conf, float)
+    if conf.shape != kp.shape[:2]: raise TTPError(f'conf must be {kp.shape[:2]}, one for each joint, got {conf.shape}.')
     if np.isnan(kp).all(): return kp
-    known = _sizes(pose_size(kp) if size is None else size, len(kp))   # (T,)
-    if not np.isfinite(known).any(): raise TTPError('one_euro: no frame tells how large the body is; give a size.')
-    middle = np.nanmedian(known)
-    known = np.where(np.isfinite(known) & (size is not None), known, middle)
-    f,out = OneEuro(middle, min_cutoff, beta, d_cutoff),np.empty_like(kp)
+    sizes = _sizes(pose_size(kp) if size is None else size, len(kp))   # (T,)
+    if not np.isfinite(sizes).any(): raise TTPError('one_euro: no frame tells how large the body is; give a size.')
+    middle = np.nanmedian(sizes)
+    sizes = np.where(np.isfinite(sizes) & (size is not None), sizes, middle)
+    smooth = OneEuro(middle, min_cutoff, beta, d_cutoff)
+    out = np.empty_like(kp)
     for i in range(len(kp)):
-        f.size = known[i]
-        out[i] = f(kp[i], times[i], conf[i])
+        smooth.size = sizes[i]
+        out[i] = smooth(kp[i], times[i], conf[i])
     return out
 
 # %% ../nbs/library/25_motion.ipynb #010c79f5
@@ -184,18 +196,19 @@ def savgol(
     order:int=2, # of the polynomial; less than `window`
 )->np.ndarray: # (T,J,2) smoothed; NaN where `kp` is
     "Savitzky-Golay smoothing of every joint's path; every frame uses earlier and later ones."
-    if window<1 or window%2==0 or not 0<=order<window:
+    if window < 1 or window%2 == 0 or not 0 <= order < window:
         raise TTPError(f'savgol needs an odd window and an order from 0 to below it, got {window} and {order}.')
     kp = _tracks(kp)
-    return np.stack([_savgol(kp[:,j], window, order) for j in range(kp.shape[1])], 1)
+    return np.stack([_savgol(kp[:, j], window, order) for j in range(kp.shape[1])], 1)
 
 def _savgol(path, window, order):
     "The same for one joint (T,2)."
-    known,out = np.flatnonzero(np.isfinite(path[:,0])),np.full(path.shape, np.nan)
+    out = np.full(path.shape, np.nan)
+    known = np.flatnonzero(np.isfinite(path[:, 0]))
     if not known.size: return out
     frames = np.arange(known[0], known[-1]+1)                          # the stretch in which the joint is known
-    bridged = np.stack([np.interp(frames, known, path[known,c]) for c in (0,1)], -1)
+    bridged = np.stack([np.interp(frames, known, path[known, c]) for c in (0, 1)], -1)
     window = min(window, len(frames)-(len(frames)+1)%2)                # odd
-    if window>order: bridged = savgol_filter(bridged, window, order, axis=0)
+    if window > order: bridged = savgol_filter(bridged, window, order, axis=0)
     out[known] = bridged[known-frames[0]]
     return out

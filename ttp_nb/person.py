@@ -6,7 +6,7 @@
 __all__ = ['parse_box', 'whole_frame', 'fill_gaps', 'read_boxes', 'detect_people', 'people_detector', 'iou', 'Track', 'follow',
            'choose', 'track_boxes', 'find_person', 'person_boxes']
 
-# %% ../nbs/library/24_person.ipynb #3be21e8c
+# %% ../nbs/library/24_person.ipynb #0d6f444b
 import csv
 import io
 import json
@@ -23,24 +23,23 @@ from scipy.optimize import linear_sum_assignment
 from tqdm.auto import tqdm
 
 from .basics import TTPError
-from .video import UnusableInput
-from .penn import _frames_said
+from .video import UnusableInput, frames_said
 
 # %% ../nbs/library/24_person.ipynb #3608fd48
 def _check_box(box, size, where):
     "The four numbers of a box as (4,) floats; a TTPError that begins with `where` if they are none."
-    W,H = size
+    W, H = size
     def bad(what):
         raise TTPError(f'{where}: {what} A box is x0,y0,x1,y1, two corners in pixels of the frame, which is {W}x{H}: '
                        f'{W//4},{H//4},{3*W//4},{3*H//4} is the middle of it.')
-    try: box = np.array([float(o) for o in box])
+    try: box = np.array([float(number) for number in box])
     except (TypeError, ValueError): bad('these are not numbers.')
-    if box.shape!=(4,): bad(f'{box.size} numbers instead of four.')
+    if box.shape != (4,): bad(f'{box.size} numbers instead of four.')
     if not np.isfinite(box).all(): bad('not all of them are finite.')
-    x0,y0,x1,y1 = box
-    if not (x0<x1 and y0<y1): bad('x0 < x1 and y0 < y1 are needed: left, top, right, bottom.')
-    if x1<0 or y1<0 or x0>W-1 or y0>H-1: bad('this box lies outside of the frame.')
-    if min(x1-x0, y1-y0)<2: bad('less than two pixels wide or high; are these fractions of the frame?')
+    x0, y0, x1, y1 = box
+    if not (x0 < x1 and y0 < y1): bad('x0 < x1 and y0 < y1 are needed: left, top, right, bottom.')
+    if x1 < 0 or y1 < 0 or x0 > W-1 or y0 > H-1: bad('this box lies outside of the frame.')
+    if min(x1-x0, y1-y0) < 2: bad('less than two pixels wide or high; are these fractions of the frame?')
     return box
 
 # %% ../nbs/library/24_person.ipynb #f5af64e5
@@ -57,7 +56,7 @@ def whole_frame(
     n:int, # frames
 )->np.ndarray: # (n,4)
     "The frame as the box, for videos in which the person fills it."
-    return np.tile([0., 0., size[0]-1, size[1]-1], (n,1))
+    return np.tile([0., 0., size[0]-1, size[1]-1], (n, 1))
 
 # %% ../nbs/library/24_person.ipynb #ec9e0bd0
 def fill_gaps(
@@ -67,46 +66,52 @@ def fill_gaps(
     boxes = np.asarray(boxes, float)
     ok = np.isfinite(boxes).all(1)
     if not ok.any(): raise TTPError('fill_gaps: there is not one box to go by.')
-    t,known,notes = np.arange(len(boxes)),np.flatnonzero(ok),[]
-    inside = t[~ok & (t>known[0]) & (t<known[-1])]
-    ends = t[(t<known[0]) | (t>known[-1])]
-    for ids,how in ((inside, 'interpolated'), (ends, "at an end: the nearest frame's used")):
-        if len(ids): notes.append(f'no box in {len(ids)} of {len(t)} frames ({_frames_said(ids)}), {how}')
-    return np.stack([np.interp(t, known, o) for o in boxes[known].T], 1),tuple(notes)
+    frames, known = np.arange(len(boxes)), np.flatnonzero(ok)
+    beyond = (frames < known[0]) | (frames > known[-1])
+    notes = []
+    for gaps, how in ((frames[~ok & ~beyond], 'interpolated'), (frames[beyond], "at an end: the nearest frame's used")):
+        if len(gaps): notes.append(f'no box in {len(gaps)} of {len(frames)} frames ({frames_said(gaps)}), {how}')
+    return np.stack([np.interp(frames, known, corner) for corner in boxes[known].T], 1), tuple(notes)
 
 # %% ../nbs/library/24_person.ipynb #c8d61700
-_COLUMNS = 'frame','x0','y0','x1','y1'
+_COLUMNS = 'frame', 'x0', 'y0', 'x1', 'y1'
 
 def _csv_rows(text):
-    "(name of the row, frame, four cells) of a csv; raises TTPError where its columns cannot be told."
+    "(name of the row, frame, four cells) of a csv; raises TTPError where it cannot be seen which column is which."
     first = text.lstrip().splitlines()[0] if text.strip() else ''
     sep = next((s for s in ';\t,' if s in first), ',')
-    rows = [(i, [o.strip() for o in r]) for i,r in enumerate(csv.reader(io.StringIO(text), delimiter=sep), 1) if r]
+    reader = csv.reader(io.StringIO(text), delimiter=sep)
+    rows = [(line, [cell.strip() for cell in row]) for line, row in enumerate(reader, 1) if row]
     if not rows: raise TTPError('the file is empty.')
-    head = [o.lower() for o in rows[0][1]]
-    if named := set(_COLUMNS[1:]) <= set(head):
+    head = [cell.lower() for cell in rows[0][1]]
+    named = set(_COLUMNS[1:]) <= set(head)
+    if named:
         if 'frame' not in head: raise TTPError(f"row 1: no column 'frame'; the header is {','.join(_COLUMNS)}.")
-        at,rows = [head.index(o) for o in _COLUMNS],rows[1:]
-    for k,(i,r) in enumerate(rows):
-        if len(r)!=(len(head) if named else 4):
-            raise TTPError(f"row {i}: {len(r)} columns; give x0,y0,x1,y1, or a header {','.join(_COLUMNS)}.")
-        yield f'row {i}',*((r[at[0]], [r[a] for a in at[1:]]) if named else (k, r))
+        columns = [head.index(name) for name in _COLUMNS]
+        rows = rows[1:]
+    for k, (line, row) in enumerate(rows):
+        if len(row) != (len(head) if named else 4):
+            raise TTPError(f"row {line}: {len(row)} columns; give x0,y0,x1,y1, or a header {','.join(_COLUMNS)}.")
+        frame, *cells = [row[c] for c in columns] if named else [k, *row]
+        yield f'row {line}', frame, cells
 
 # %% ../nbs/library/24_person.ipynb #2246905e
 def _json_rows(text):
     "(name of the row, frame, box or None) of a json list."
-    try: d = json.loads(text)
+    try: boxes = json.loads(text)
     except (ValueError, RecursionError) as e: raise TTPError(f'no json ({e}).') from None
-    if not isinstance(d, list): raise TTPError('a list of boxes is needed, one a frame: [[x0,y0,x1,y1], null, ...].')
-    for k,b in enumerate(d):
-        if b is not None and not isinstance(b, list): raise TTPError(f'entry {k}: {str(b)[:60]} is no box, nor null.')
-        yield f'entry {k}',k,b
+    if not isinstance(boxes, list):
+        raise TTPError('a list of boxes is needed, one a frame: [[x0,y0,x1,y1], null, ...].')
+    for frame, box in enumerate(boxes):
+        if box is not None and not isinstance(box, list):
+            raise TTPError(f'entry {frame}: {str(box)[:60]} is no box, nor null.')
+        yield f'entry {frame}', frame, box
 
 def _frame_number(text, n):
     "A frame's number, 0..n-1; None if it is none."
     try: t = float(text)
     except ValueError: return None
-    return int(t) if t.is_integer() and 0<=t<n else None
+    return int(t) if t.is_integer() and 0 <= t < n else None
 
 # %% ../nbs/library/24_person.ipynb #f7bb9a73
 def read_boxes(
@@ -114,18 +119,20 @@ def read_boxes(
     n:int, # frames of the video
     size, # (W,H) of a frame
 )->tuple: # (n,4) boxes, notes
-    "A box for every frame from a file; gaps are filled, and raises TTPError, naming file and row, for what is wrong."
-    try: text = Path(path).read_text(encoding='utf-8-sig')
+    "A box for every frame from a file; gaps are filled. Raises `TTPError`, naming file and row, for what is wrong."
+    path = Path(path)
+    try: text = path.read_text(encoding='utf-8-sig')
     except (OSError, UnicodeDecodeError) as e:
         raise TTPError(f'{path}: cannot be read ({e}); a csv or json file of boxes is needed.') from None
-    boxes,seen = np.full((n,4), np.nan),{}
+    rows = _json_rows if path.suffix.lower() == '.json' else _csv_rows
+    boxes, row_of = np.full((n, 4), np.nan), {}
     try:
-        for row,frame,cells in (_json_rows if Path(path).suffix.lower()=='.json' else _csv_rows)(text):
+        for row, frame, cells in rows(text):
             t = _frame_number(frame, n)
             if t is None: raise TTPError(f'{row}: there is no frame {frame}; the video has {n}, 0 to {n-1}.')
-            if t in seen: raise TTPError(f'{row}: frame {t} has had its box in {seen[t]}; keep one of them.')
-            seen[t] = row
-            if cells and any(o!='' for o in cells): boxes[t] = _check_box(cells, size, row)
+            if t in row_of: raise TTPError(f'{row}: frame {t} has had its box in {row_of[t]}; keep one of them.')
+            row_of[t] = row
+            if cells and any(cell != '' for cell in cells): boxes[t] = _check_box(cells, size, row)
         if not np.isfinite(boxes).any(): raise TTPError('no box in it; one row for each frame is needed.')
     except (TTPError, csv.Error) as e: raise TTPError(f'{path}, {e}') from None
     return fill_gaps(boxes)
@@ -137,29 +144,30 @@ def detect_people(
     device='cpu', # where the network is
 )->np.ndarray: # (n,5) float64 x0,y0,x1,y1,score, the surest first
     "The people that a detection network sees in one frame."
-    x = torch.from_numpy(np.ascontiguousarray(frame)).to(device).permute(2,0,1).float()/255   # (3,H,W)
-    with torch.inference_mode(): d = model([x])[0]
-    people = d['labels']==1
-    found = torch.cat([d['boxes'], d['scores'][:,None]], 1)[people].double().cpu().numpy()    # (n,5)
-    found[:,2:4] -= 1
+    x = torch.from_numpy(np.ascontiguousarray(frame)).to(device).permute(2, 0, 1).float()/255   # (3,H,W)
+    with torch.inference_mode(): answer = model([x])[0]
+    people = answer['labels'] == 1
+    found = torch.cat([answer['boxes'], answer['scores'][:, None]], 1)[people].double().cpu().numpy()    # (n,5)
+    found[:, 2:4] -= 1
     return found
 
 # %% ../nbs/library/24_person.ipynb #9f57610e
 _WAYS = ('give the box yourself: --box x0,y0,x1,y1 for one that holds throughout, --box FILE.csv for one a frame, or '
          '--box frame if the person fills the frame')
 
-def _load_weights(model, W):
-    "Puts the weights `W` of torchvision's, from its folder or fetched, into a model; no code in the file is run."
-    file = Path(torch.hub.get_dir())/'checkpoints'/Path(W.url).name
+def _load_weights(model, weights):
+    "Puts torchvision's `weights`, from its folder or fetched, into a model; no code in the file is run."
+    file = Path(torch.hub.get_dir())/'checkpoints'/Path(weights.url).name
     try:
-        off = model.load_state_dict(W.get_state_dict(progress=False, check_hash=True, weights_only=True), strict=False)
-        if wrong := off.unexpected_keys+[k for k in off.missing_keys if not k.endswith('num_batches_tracked')]:
-            raise KeyError(wrong[0])
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        keys = model.load_state_dict(state, strict=False)
+        wrong = keys.unexpected_keys+[k for k in keys.missing_keys if not k.endswith('num_batches_tracked')]
+        if wrong: raise KeyError(wrong[0])
     except Exception as e:   # no connection, no room; pickle, zip, torch: all kinds
         if file.is_file():
             raise TTPError(f'{file} is damaged ({type(e).__name__}). Remove it; it is fetched anew when needed.') from e
         raise UnusableInput(f"Finding the person needs a detector's weights (74 MB), which could not be fetched ({e}). "
-                       f'Connect once, or put {W.url} into {file.parent}. Or {_WAYS}.') from e
+                       f'Connect once, or put {weights.url} into {file.parent}. Or {_WAYS}.') from e
     return model
 
 # %% ../nbs/library/24_person.ipynb #198da9d4
@@ -179,10 +187,11 @@ def iou(
     b, # (m,4) boxes
 )->np.ndarray: # (n,m), 0..1
     "Intersection over union of every box of `a` with every box of `b`."
-    a,b = np.asarray(a, float)[:,None],np.asarray(b, float)[None]          # (n,1,4), (1,m,4)
-    side = (np.minimum(a[...,2:], b[...,2:])-np.maximum(a[...,:2], b[...,:2])).clip(0)     # (n,m,2)
-    both,area = side.prod(-1),lambda o: (o[...,2:]-o[...,:2]).prod(-1)
-    return both/np.maximum(area(a)+area(b)-both, 1e-9)
+    a, b = np.asarray(a, float)[:, None], np.asarray(b, float)[None]                 # (n,1,4), (1,m,4)
+    side = np.minimum(a[..., 2:], b[..., 2:])-np.maximum(a[..., :2], b[..., :2])     # (n,m,2)
+    both = side.clip(0).prod(-1)                                                     # (n,m)
+    area_a, area_b = (box[..., 2:]-box[..., :2] for box in (a, b))
+    return both/np.maximum(area_a.prod(-1)+area_b.prod(-1)-both, 1e-9)
 
 # %% ../nbs/library/24_person.ipynb #5847d3f0
 @dataclass(frozen=True, eq=False)
@@ -191,73 +200,84 @@ class Track:
     t:np.ndarray # (n,) frame numbers, ascending
     boxes:np.ndarray # (n,4) in frame pixels
     scores:np.ndarray # (n,)
+
     def __len__(self): return len(self.t)
 
 def _track(seen):
     "A Track of a list of (frame, (5,))."
-    d = np.array([o for _,o in seen])
-    return Track(np.array([t for t,_ in seen]), d[:,:4], d[:,4])
+    found = np.array([box_and_score for _, box_and_score in seen])
+    return Track(np.array([t for t, _ in seen]), found[:, :4], found[:, 4])
 
 def _ahead(seen, t):
     "(4,) where somebody who was `seen` should be in frame `t`."
-    (t0,a),(t1,b) = seen[-3:][0],seen[-1]
-    if t0==t1: return b[:4]
-    v = ((b-a)[:2]+(b-a)[2:4])/2/(t1-t0)                # (2,) pixels a frame
-    return b[:4] + np.tile(v*min(t-t1, t1-t0), 2)
+    (t0, before), (t1, last) = seen[-3:][0], seen[-1]
+    if t0 == t1: return last[:4]
+    speed = ((last-before)[:2]+(last-before)[2:4])/2/(t1-t0)          # (2,) pixels a frame
+    return last[:4] + np.tile(speed*min(t-t1, t1-t0), 2)
 
 # %% ../nbs/library/24_person.ipynb #a472b36b
 def _squares(boxes):
     "(n,4) the squares of the boxes' longer sides around their centres."
-    b = np.asarray(boxes, float).reshape(-1,2,2)            # (n, corner, x y)
-    mid,half = b.mean(1),np.diff(b, axis=1).max(-1)/2       # (n,2), (n,1)
-    return np.concatenate([mid-half, mid+half], 1)
+    corners = np.asarray(boxes, float).reshape(-1, 2, 2)      # (n, corner, x y)
+    middle = corners.mean(1)                                  # (n,2)
+    half = np.diff(corners, axis=1).max(-1)/2                 # (n,1)
+    return np.concatenate([middle-half, middle+half], 1)
 
 def _match(tracks, found, t, overlap):
     "Pairs (number of a track, number of a detection) with the largest sum of overlaps."
     if not tracks or not len(found): return []
-    where = [_ahead(k, t) for k in tracks],[k[-1][1][:4] for k in tracks]     # walked on, or stayed
-    o = np.maximum(*(iou(_squares(b), _squares(found[:,:4])) for b in where))     # (tracks, detections)
-    o[o<overlap] = 0
-    return [(i,j) for i,j in zip(*linear_sum_assignment(o, maximize=True)) if o[i,j]>0]
+    walked_on = [_ahead(seen, t) for seen in tracks]
+    stayed = [seen[-1][1][:4] for seen in tracks]
+    squares = _squares(found[:, :4])
+    share = np.maximum(iou(_squares(walked_on), squares), iou(_squares(stayed), squares))     # (tracks, detections)
+    share[share < overlap] = 0
+    return [(i, j) for i, j in zip(*linear_sum_assignment(share, maximize=True)) if share[i, j] > 0]
 
 # %% ../nbs/library/24_person.ipynb #e870e622
 def _checked(t, found):
     "What a detector gave for frame `t` as (n,5), in an order of its own; TTPError if it is something else."
-    try: d = np.asarray(found, float)
-    except (TypeError, ValueError, RuntimeError): d = np.zeros(1)
-    if d.size==0: return np.zeros((0,5))
-    if d.ndim!=2 or d.shape[1]!=5 or not np.isfinite(d).all():
+    try: boxes = np.asarray(found, float)
+    except (TypeError, ValueError, RuntimeError): boxes = np.zeros(1)
+    if boxes.size == 0: return np.zeros((0, 5))
+    if boxes.ndim != 2 or boxes.shape[1] != 5 or not np.isfinite(boxes).all():
         raise TTPError(f'frame {t}: the detector gave {str(found)[:60]}; (n,5) finite numbers are needed, '
                        'x0,y0,x1,y1,score for each person.')
-    d = d[(d[:,2]>d[:,0]) & (d[:,3]>d[:,1])]
-    return d[np.lexsort((*d[:,3::-1].T, -d[:,4]))]            # by score, then from the left
+    boxes = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+    return boxes[np.lexsort((*boxes[:, 3::-1].T, -boxes[:, 4]))]            # by score, then from the left
 
 # %% ../nbs/library/24_person.ipynb #e7128dec
 def follow(
     detections:Iterable, # of (frame number, (n,5) boxes and scores), frames ascending
     start:float=.5, # score that begins a track
     keep:float=.25, # score that continues one
-    overlap:float=.3, # least IoU of the squares around one person's boxes in two looks
+    overlap:float=.3, # least IoU of the squares around one person's boxes in two sightings
     patience:int=60, # frames after which somebody who is not seen is given up
 )->list: # of Track, in the order of their beginnings
     "Joins detections of single frames to people; `detections` are consumed one by one."
-    live,done = [],[]
-    for t,found in detections:
+    live, done = [], []   # lists of (frame, (5,)), one a person
+    for t, found in detections:
         found = _checked(t, found)
-        found = found[found[:,4]>=keep]
-        done += [k for k in live if t-k[-1][0]>patience]
-        live = [k for k in live if t-k[-1][0]<=patience]
+        found = found[found[:, 4] >= keep]
+        done += [seen for seen in live if t-seen[-1][0] > patience]
+        live = [seen for seen in live if t-seen[-1][0] <= patience]
         pairs = _match(live, found, t, overlap)
-        for i,j in pairs: live[i].append((t, found[j]))
-        old = {j for _,j in pairs}
-        live += [[(t,d)] for j,d in enumerate(found) if j not in old and d[4]>=start]
-    return [_track(k) for k in sorted(done+live, key=lambda k: (k[0][0], *k[0][1]))]
+        for i, j in pairs: live[i].append((t, found[j]))
+        matched = {j for _, j in pairs}
+        live += [[(t, d)] for j, d in enumerate(found) if j not in matched and d[4] >= start]
+    by_beginning = sorted(done+live, key=lambda seen: (seen[0][0], *seen[0][1]))
+    return [_track(seen) for seen in by_beginning]
 
 # %% ../nbs/library/24_person.ipynb #8bd87f19
-def _from_point(k, x, y, t):
-    "How far the middle of track `k` is from a point in frame `t`, in pixels; infinite if the box does not hold it."
-    x0,y0,x1,y1 = (np.interp(t, k.t, o, left=np.nan, right=np.nan) for o in k.boxes.T)
-    return np.hypot((x0+x1)/2-x, (y0+y1)/2-y) if x0<=x<=x1 and y0<=y<=y1 else np.inf
+def _from_point(track, x, y, t):
+    "How far the middle of a track is from a point in frame `t`, in pixels; infinite if its box does not hold it."
+    x0, y0, x1, y1 = (np.interp(t, track.t, corner, left=np.nan, right=np.nan) for corner in track.boxes.T)
+    return np.hypot((x0+x1)/2-x, (y0+y1)/2-y) if x0 <= x <= x1 and y0 <= y <= y1 else np.inf
+
+def _weight(track, size):
+    "Sum over the frames of the side of a square as large as what can be seen of the box."
+    w, h = size
+    boxes = track.boxes.clip(0, np.array([w, h, w, h])-1)
+    return np.sqrt((boxes[:, 2:]-boxes[:, :2]).prod(1)).sum()
 
 def choose(
     tracks, # list of Track
@@ -266,15 +286,13 @@ def choose(
 )->tuple: # the person's Track, [the others, by weight]
     "Whom to personalize to: the track that is longest and largest."
     if not len(tracks): raise TTPError('choose: there is nobody to choose from.')
-    lim = np.array([*size, *size])-1
-    def weight(k):
-        b = k.boxes.clip(0, lim)
-        return np.sqrt((b[:,2:]-b[:,:2]).prod(1)).sum()
-    rank = sorted(tracks, key=lambda k: (-weight(k), k.t[0], *k.boxes[0]))
-    i = 0 if at is None else int(np.argmin(off := [_from_point(k, *at) for k in rank]))
-    if at is not None and off[i]==np.inf:
+    ranked = sorted(tracks, key=lambda track: (-_weight(track, size), track.t[0], *track.boxes[0]))
+    if at is None: return ranked[0], ranked[1:]
+    away = [_from_point(track, *at) for track in ranked]
+    i = int(np.argmin(away))
+    if away[i] == np.inf:
         raise UnusableInput('nobody was seen at x={:g}, y={:g} in frame {:g}; take a point on the body.'.format(*at))
-    return rank[i],rank[:i]+rank[i+1:]
+    return ranked[i], ranked[:i]+ranked[i+1:]
 
 # %% ../nbs/library/24_person.ipynb #17797ef5
 def track_boxes(
@@ -283,22 +301,23 @@ def track_boxes(
     smooth:float=2., # standard deviation of the Gaussian, frames; 0: none
 )->np.ndarray: # (n,4)
     "A box for every frame from the sightings of one person."
-    boxes = np.full((n,4), np.nan)
+    boxes = np.full((n, 4), np.nan)
     boxes[track.t] = track.boxes
-    boxes,_ = fill_gaps(boxes)
+    boxes, _ = fill_gaps(boxes)
     return gaussian_filter1d(boxes, smooth, axis=0, mode='nearest') if smooth else boxes
 
 # %% ../nbs/library/24_person.ipynb #0e6d257b
-def _looks(frames, detector, every, progress):
+def _detections(frames, detector, every, progress):
     "(frame number, detections), every so many frames and at the last one."
     T = len(frames)
-    for t in tqdm(sorted({*range(0, T, every), T-1}), 'finding the person', disable=not progress, unit='look'):
-        yield t,detector(frames[t])
+    looked_at = sorted({*range(0, T, every), T-1})
+    for t in tqdm(looked_at, 'finding the person', disable=not progress, unit='look'): yield t, detector(frames[t])
 
-def _point(k):
+def _point(track):
     "A point on a person, as it is typed: at:x,y,frame of the middle sighting."
-    x0,y0,x1,y1 = k.boxes[len(k)//2]
-    return f"at:{(x0+x1)/2:.0f},{(y0+y1)/2:.0f},{k.t[len(k)//2]}"
+    i = len(track)//2
+    x0, y0, x1, y1 = track.boxes[i]
+    return f"at:{(x0+x1)/2:.0f},{(y0+y1)/2:.0f},{track.t[i]}"
 
 # %% ../nbs/library/24_person.ipynb #6759e90e
 def _about(person, others, looks, every):
@@ -306,11 +325,11 @@ def _about(person, others, looks, every):
     who = f'{len(others)+1} people: following the one seen longest and largest' if others else 'one person'
     notes = [f'{who}, in {len(person)} of {looks} frames looked at ({person.t[0]} to {person.t[-1]})']
     if others:
-        listed = ', '.join(f'--box {_point(k)} (seen {len(k)} times)' for k in others[:3])
-        notes.append(f"to follow another: {listed}{', ...' if len(others)>3 else ''}")
+        listed = ', '.join(f'--box {_point(other)} (seen {len(other)} times)' for other in others[:3])
+        notes.append(f"to follow another: {listed}{', ...' if len(others) > 3 else ''}")
     gap = int(np.diff(person.t).max(initial=0))
-    if gap>every: notes.append(f'not seen for up to {gap-1} frames in a row: interpolated')
-    if len(person)<looks/2: notes.append('seen in less than half of them: look at the boxes before trusting them')
+    if gap > every: notes.append(f'not seen for up to {gap-1} frames in a row: interpolated')
+    if len(person) < looks/2: notes.append('seen in less than half of them: look at the boxes before trusting them')
     return tuple(notes)
 
 # %% ../nbs/library/24_person.ipynb #11d20eec
@@ -321,26 +340,29 @@ def find_person(
     at=None, # as in `choose`
     progress:bool=False, # show a bar
 )->tuple: # (T,4) boxes, notes
-    "Finds and follows the person in a video; raises TTPError when there is nobody."
-    T,(h,w),fps = len(frames),frames[0].shape[:2],getattr(frames, 'fps', 25)
+    "Finds and follows the person in a video; raises `TTPError` when there is nobody."
+    T = len(frames)
+    h, w = frames[0].shape[:2]
+    fps = getattr(frames, 'fps', 25)
     every = every or max(1, round(fps/6))
-    if every<1: raise TTPError(f'find_person: every={every}; look at one frame in 1, 2, 3, ...')
-    detector = people_detector() if detector is None else detector
-    tracks = follow(_looks(frames, detector, every, progress), patience=max(round(2.5*fps), 3*every))
+    if every < 1: raise TTPError(f'find_person: every={every}; look at one frame in 1, 2, 3, ...')
+    if detector is None: detector = people_detector()
+    patience = max(round(2.5*fps), 3*every)
+    tracks = follow(_detections(frames, detector, every, progress), patience=patience)
     looks = len({*range(0, T, every), T-1})
     if not tracks:
         where = getattr(frames, 'source', 'find_person')
         raise UnusableInput(f'{where}: nobody in {looks} frames looked at, of {T}. Is there a person in it, large '
                             f'enough in {w}x{h}? If so, {_WAYS}.')
-    person,others = choose(tracks, (w,h), at)
-    return track_boxes(person, T, every/2),_about(person, others, looks, every)
+    person, others = choose(tracks, (w, h), at)
+    return track_boxes(person, T, every/2), _about(person, others, looks, every)
 
 # %% ../nbs/library/24_person.ipynb #17681465
 def _parse_point(text):
     "x, y, frame of 'at:x,y,frame'."
     try:
         at = tuple(float(o) for o in text[3:].split(','))
-        if len(at)==3 and np.isfinite(at).all(): return at
+        if len(at) == 3 and np.isfinite(at).all(): return at
     except ValueError: pass
     raise TTPError(f"box '{text[:80]}': at:x,y,frame is a point on the person in one frame, such as at:320,200,0.")
 
@@ -353,14 +375,15 @@ def person_boxes(
     progress:bool=False, # show a bar while finding
 )->tuple: # (T,4) boxes, notes
     "A box around the person for every frame, from wherever the user wants it."
-    text,T = str(box).strip(),len(frames)
+    T = len(frames)
+    text = str(box).strip()
     if not T: raise TTPError('person_boxes: there are no frames.')
     if not text: return find_person(frames, detector, every, progress=progress)
     if text.lower().startswith('at:'): return find_person(frames, detector, every, _parse_point(text), progress)
-    h,w = frames[0].shape[:2]
-    if text.lower()=='frame': return whole_frame((w,h), T),('the whole frame is the box, as asked for',)
+    h, w = frames[0].shape[:2]
+    if text.lower() == 'frame': return whole_frame((w, h), T), ('the whole frame is the box, as asked for',)
     if re.fullmatch(r'[-+\d\s.,;()\[\]eE]+', text):
         note = f'one box for all {T} frames: it must hold the person throughout'
-        return np.tile(parse_box(text, (w,h)), (T,1)),(note,)
-    if Path(text).suffix.lower() in ('.csv','.json') or os.path.isfile(text): return read_boxes(text, T, (w,h))
+        return np.tile(parse_box(text, (w, h)), (T, 1)), (note,)
+    if Path(text).suffix.lower() in ('.csv', '.json') or os.path.isfile(text): return read_boxes(text, T, (w, h))
     raise TTPError(f"box '{text[:80]}': neither four numbers nor a file; {_WAYS}.")

@@ -33,53 +33,58 @@ def window(
     margin:float=.2, # room around, in longer sides of the largest box
 )->tuple: # x0,y0,x1,y1 whole pixels inside the frame, the last ones exclusive
     "The part of the frame in which the boxes are; all of it where there is no box inside."
-    b = np.atleast_2d(np.asarray(boxes, float))
-    b = b[np.isfinite(b).all(1)]
-    if not len(b): return 0,0,*size
-    room = margin*(b[:,2:]-b[:,:2]+1).max()
-    x0,y0 = np.floor((b[:,:2].min(0)-room).clip(0, size)).astype(int).tolist()
-    x1,y1 = np.ceil((b[:,2:].max(0)+1+room).clip(0, size)).astype(int).tolist()
-    return (x0,y0,x1,y1) if min(x1-x0, y1-y0)>1 else (0,0,*size)
+    boxes = np.atleast_2d(np.asarray(boxes, float))
+    boxes = boxes[np.isfinite(boxes).all(1)]
+    if not len(boxes): return 0, 0, *size
+    first, last = boxes[:, :2], boxes[:, 2:]                          # (T,2) each
+    room = margin*(last-first+1).max()
+    x0, y0 = np.floor((first.min(0)-room).clip(0, size)).astype(int).tolist()
+    x1, y1 = np.ceil((last.max(0)+1+room).clip(0, size)).astype(int).tolist()
+    return (x0, y0, x1, y1) if min(x1-x0, y1-y0) > 1 else (0, 0, *size)
 
 # %% ../nbs/library/51_report.ipynb #8e43b286
-SURE = .3 # joints of less confidence are drawn faintly
+SURE = .3   # joints of less confidence are drawn faintly
 
 def _draw(img, kp, conf, skel):
     "One pose: faint where the confidence is low."
     r = max(2., min(img.shape[:2])/90)
     faint = cv2.addWeighted(img, .6, draw_pose(img, kp, skel=skel, r=r), .4, 0)
-    return draw_pose(faint, kp, np.nan_to_num(conf)>=SURE, skel, r)
+    return draw_pose(faint, kp, np.nan_to_num(conf) >= SURE, skel, r)
+
 
 def _strip(w, label, note):
     "(24,w,3) what stands above a picture: never over the person, always legible."
-    strip,font = np.full((24,w,3), 30, np.uint8),(cv2.FONT_HERSHEY_SIMPLEX, .5, (255,255,255), 1, cv2.LINE_AA)
-    cv2.putText(strip, label, (4,17), *font)
-    (need,_),_ = cv2.getTextSize(f'{label}  {note}', font[0], .5, 1)
-    if need+10<w: cv2.putText(strip, note, (w-cv2.getTextSize(note, font[0], .5, 1)[0][0]-6, 17), *font)
+    def width(text): return cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, .5, 1)[0][0]
+    def write(text, x): cv2.putText(strip, text, (x, 17), cv2.FONT_HERSHEY_SIMPLEX, .5, (255, 255, 255), 1, cv2.LINE_AA)
+    strip = np.full((24, w, 3), 30, np.uint8)
+    write(label, 4)
+    if width(f'{label}  {note}')+10 < w: write(note, w-width(note)-6)
     return strip
 
 # %% ../nbs/library/51_report.ipynb #c73d5c91
 def _cut(img, part, to):
     "A part of a frame at size `to` (w,h)."
-    x0,y0,x1,y1 = part
-    how = cv2.INTER_AREA if to[0]<x1-x0 else cv2.INTER_CUBIC
-    return cv2.resize(np.ascontiguousarray(img[y0:y1,x0:x1]), to, interpolation=how)
+    x0, y0, x1, y1 = part
+    how = cv2.INTER_AREA if to[0] < x1-x0 else cv2.INTER_CUBIC
+    return cv2.resize(np.ascontiguousarray(img[y0:y1, x0:x1]), to, interpolation=how)
+
 
 def _panel(img, part, kp, conf, box, skel):
     "Box and joints, given in frame pixels, on a copy of a part of the frame that `_cut` has made."
     scale = np.array(img.shape[1::-1])/(part[2]-part[0], part[3]-part[1])
-    def place(p): return (p-part[:2]+.5)*scale-.5                      # pixel centres stay pixel centres
+    def place(p): return (p-part[:2]+.5)*scale-.5   # pixel centres stay pixel centres
     img = img.copy()
     if np.isfinite(box).all():
-        a,b = (place(p).clip(-9, 9999).round().astype(int).tolist() for p in (box[:2]-.5, box[2:]+.5))
-        cv2.rectangle(img, a, b, (225,225,225), 1)
+        corners = [place(p).clip(-9, 9999).round().astype(int).tolist() for p in (box[:2]-.5, box[2:]+.5)]
+        cv2.rectangle(img, *corners, (225, 225, 225), 1)
     return _draw(img, place(kp), conf, skel)
 
-def _fit(part, most):
+
+def _panel_size(part, most):
     "(w,h) even, of one panel: as large as `most` allows, enlarged four times at the outside."
-    w,h = part[2]-part[0],part[3]-part[1]
+    w, h = part[2]-part[0], part[3]-part[1]
     s = min(most[0]/w, most[1]/h, 4)
-    return max(2, 2*int(w*s/2)),max(2, 2*int(h*s/2))
+    return max(2, 2*int(w*s/2)), max(2, 2*int(h*s/2))
 
 # %% ../nbs/library/51_report.ipynb #6bcfc085
 def _poses(r, i):
@@ -89,6 +94,7 @@ def _poses(r, i):
     return [('before', r.before_kp[i], r.before_conf[i]),
             ('after: the same' if same else 'after', r.kp[i], r.conf[i])]
 
+
 def side_by_side(
     result:Result, # of one video
     i:int, # position in the result, 0..T-1
@@ -97,27 +103,32 @@ def side_by_side(
     most:tuple=(1280,744), # largest width and height of the picture
 ): # (h,w,3) uint8, sides even
     "A frame with the joints before and after; where nothing was computed before, the joints alone."
-    img,(W,H) = np.asarray(img),result.size
-    if img.shape!=(H,W,3) or img.dtype!=np.uint8:
+    img = np.asarray(img)
+    W, H = result.size
+    if img.shape != (H, W, 3) or img.dtype != np.uint8:
         raise TTPError(f'Frame {result.index[i]} is {img.shape} of {img.dtype}, but the result is about frames of '
                        f'{W}x{H}, ({H}, {W}, 3) uint8: are these the frames it was made from?')
-    part,poses = part or window(result.boxes[i], result.size),_poses(result, i)
-    to = _fit(part, ((most[0]-4*len(poses)+4)//len(poses), most[1]-24))
-    small,sides = _cut(img, part, to),[]
-    for label,kp,conf in poses:
+    part = part or window(result.boxes[i], result.size)
+    poses = _poses(result, i)
+    w, h = _panel_size(part, ((most[0]-4*len(poses)+4)//len(poses), most[1]-24))   # 4 between, a strip of 24 above
+    small = _cut(img, part, (w, h))
+    gap = np.full((h+24, 4, 3), 30, np.uint8)
+    sides = []
+    for label, kp, conf in poses:
         panel = _panel(small, part, kp, conf, result.boxes[i], result.skeleton)
-        strip = _strip(to[0], label, f'frame {result.index[i]}')
-        sides += [np.full((to[1]+24,4,3), 30, np.uint8), np.vstack([strip, panel])]
+        strip = _strip(w, label, f'frame {result.index[i]}')
+        sides += [gap, np.vstack([strip, panel])]
     return np.hstack(sides[1:])
 
 # %% ../nbs/library/51_report.ipynb #8cf52ea3
 def nominal_fps(
     times, # (T,) seconds
-)->float: # frames a second; 25 where the times do not tell
+)->float: # frames a second; 25 where the times do not say
     "One over the median time between neighbours."
     gaps = np.diff(np.asarray(times, float))
-    gaps = gaps[gaps>0]
+    gaps = gaps[gaps > 0]
     return float(np.clip(1/np.median(gaps), .1, 1000)) if len(gaps) else 25.
+
 
 def write_overlay(
     result:Result, # of one video
@@ -126,24 +137,26 @@ def write_overlay(
     fps:float=None, # frames a second; default: nominal, the median of the result's times
 ): # the path
     "Writes an mp4 that browsers play, before and after side by side, at most 1280x744, as many frames as the result."
-    part,n = window(result.boxes, result.size),len(result)
+    part = window(result.boxes, result.size)
+    n = len(result)
     def drawn():
         i = -1
-        for i,img in enumerate(frames):
-            if i==n: raise TTPError(f'{path}: more frames than the {n} of the result. Give those of result.index.')
+        for i, img in enumerate(frames):
+            if i == n: raise TTPError(f'{path}: more frames than the {n} of the result. Give those of result.index.')
             yield side_by_side(result, i, img, part)
-        if i+1<n: raise TTPError(f'{path}: {i+1} frames for a result of {n}. Give those of result.index.')
+        if i+1 < n: raise TTPError(f'{path}: {i+1} frames for a result of {n}. Give those of result.index.')
     return write_mp4(path, drawn(), fps or nominal_fps(result.times))
 
 # %% ../nbs/library/51_report.ipynb #e588e03a
-def _sides(r): return (r.boxes[:,2:]-r.boxes[:,:2]+1).max(1)            # (T,) NaN where unknown
+def _sides(r): return (r.boxes[:, 2:]-r.boxes[:, :2]+1).max(1)            # (T,) NaN where unknown
 
 def joint_shift(
     result:Result, # of one video
 )->np.ndarray: # (T,J) in longer sides of the box; NaN where unknown or where there is no before
     "How far personalization has moved each joint."
     if result.before_kp is None: return np.full(result.kp.shape[:2], np.nan)
-    return np.linalg.norm(result.kp-result.before_kp, axis=-1)/_sides(result)[:,None]
+    return np.linalg.norm(result.kp-result.before_kp, axis=-1)/_sides(result)[:, None]
+
 
 def _mean(x, axis=None):
     "Mean of what is finite; NaN where nothing is."
@@ -151,38 +164,48 @@ def _mean(x, axis=None):
     n = ok.sum(axis)
     return np.where(n, np.where(ok, x, 0).sum(axis)/np.maximum(n, 1), np.nan)
 
+
 def most_changed(
     result:Result, # of one video
     n:int=6, # frames, at most
 )->list: # positions in the result, increasing
     "The frames whose joints have moved most, no two of them close together."
-    T,mean,chosen = len(result),np.nan_to_num(_mean(joint_shift(result), 1)),[]
-    if not mean.any(): return sorted({(2*k+1)*T//(2*n) for k in range(n)})
-    for i in np.argsort(-mean, kind='stable').tolist():
-        if len(chosen)<n and mean[i] and all(abs(i-j)>=T/(2*n) for j in chosen): chosen.append(i)
+    T = len(result)
+    shift = np.nan_to_num(_mean(joint_shift(result), 1))                # (T,)
+    if not shift.any(): return sorted({(2*k+1)*T//(2*n) for k in range(n)})
+    chosen = []
+    for i in np.argsort(-shift, kind='stable').tolist():
+        if len(chosen) < n and shift[i] and all(abs(i-j) >= T/(2*n) for j in chosen): chosen.append(i)
     return sorted(chosen)
 
 # %% ../nbs/library/51_report.ipynb #3273b160
 def _clock(r):
-    "The result's times, if they can be used as such; else None: frames are taken as evenly spaced."
-    return r.times if (np.diff(r.times)>0).all() and np.isfinite(r.times).all() else None
+    "The result's times, if they increase; else None: frames are taken as evenly spaced."
+    return r.times if (np.diff(r.times) > 0).all() and np.isfinite(r.times).all() else None
+
+
+def _measures_of(r, kp, conf):
+    "Jitter, change of limb lengths, mean confidence and share of sure joints; NaN where there is nothing to measure."
+    if kp is None: return [np.nan]*4
+    side = _sides(r)
+    limbs = limb_variation(kp, r.skeleton, side)[0] if r.skeleton.limbs else np.nan
+    sure = np.nan_to_num(conf) >= SURE
+    return [jitter(kp, _clock(r), side)[0], limbs, float(_mean(conf)), float(np.mean(sure))]
+
 
 def measures(
     result:Result, # of one video
     raw=None, # (T,J,2) the joints after personalization before they were smoothed; default: the result's
-)->dict: # {what: (before, after)}; NaN where it cannot be told
-    "What can be told of joints without labels, before and after."
-    both = [(result.before_kp, result.before_conf), (result.kp if raw is None else np.asarray(raw, float), result.conf)]
-    side,skel,known = _sides(result),result.skeleton,[p for p in both if p[0] is not None]
-    found = {
-        'jitter': [jitter(kp, _clock(result), side)[0] for kp,_ in known],
-        'limb_variation': [limb_variation(kp, skel, side)[0] if skel.limbs else np.nan for kp,_ in known],
-        'confidence': [float(_mean(c)) for _,c in known],
-        'sure': [float(np.mean(np.nan_to_num(c)>=SURE)) for _,c in known]}
-    return {k:(np.nan,)*(2-len(v))+tuple(v) for k,v in found.items()}
+)->dict: # {what: (before, after)}; NaN where it cannot be measured
+    "What can be measured without labels, before and after."
+    before = _measures_of(result, result.before_kp, result.before_conf)
+    after = _measures_of(result, result.kp if raw is None else np.asarray(raw, float), result.conf)
+    return dict(zip(('jitter', 'limb_variation', 'confidence', 'sure'), zip(before, after)))
 
 # %% ../nbs/library/51_report.ipynb #1dcd3c6e
-_BEFORE,_AFTER,_SHADE = '#9a9a9a','#2a78b5','#eedfd6'
+_BEFORE = '#9a9a9a'
+_AFTER = '#2a78b5'
+_SHADE = '#eedfd6'
 
 def _png(draw, high=2.6):
     "The png of a figure on which `draw(fig)` has drawn."
@@ -190,13 +213,15 @@ def _png(draw, high=2.6):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     with style.context('default'), io.BytesIO() as out:
-        fig = Figure((4.6,high), dpi=150, layout='constrained')
+        fig = Figure((4.6, high), dpi=150, layout='constrained')
         draw(fig)
-        for ax in fig.axes: ax.spines[['top','right']].set_visible(False)
+        for ax in fig.axes: ax.spines[['top', 'right']].set_visible(False)
         canvas = FigureCanvasAgg(fig)
         canvas.draw()
-        Image.fromarray(np.asarray(canvas.buffer_rgba())[...,:3]).quantize(64).save(out, 'png', optimize=True)
+        rgb = np.asarray(canvas.buffer_rgba())[..., :3]
+        Image.fromarray(rgb).quantize(64).save(out, 'png', optimize=True)
         return out.getvalue()
+
 
 def _floats(x): return np.array([np.nan if v is None else v for v in x], float)
 
@@ -206,50 +231,58 @@ def _loss_figure(losses):
     k = max(1, len(y)//10)
     def draw(fig):
         ax = fig.subplots()
-        ax.plot(np.arange(1, len(y)+1), y, 'o-' if len(y)<3 else '-', c=_BEFORE, lw=1, ms=3)
-        if k>1: ax.plot(np.arange(k, len(y)+1), np.convolve(y, np.ones(k)/k, 'valid'), c=_AFTER, lw=2)
-        ax.set_xlabel('step'); ax.set_ylabel('loss')
+        ax.plot(np.arange(1, len(y)+1), y, 'o-' if len(y) < 3 else '-', c=_BEFORE, lw=1, ms=3)
+        if k > 1: ax.plot(np.arange(k, len(y)+1), np.convolve(y, np.ones(k)/k, 'valid'), c=_AFTER, lw=2)
+        ax.set_xlabel('step')
+        ax.set_ylabel('loss')
     return _png(draw)
 
 # %% ../nbs/library/51_report.ipynb #b53c6076
-_CHECKS = {'loss': ('reconstruction', _AFTER, 'o'), 'view_inconsistency': ('views', '#d9663d', 's'),
-          'limb_variation': ('limbs', '#3a8f4d', '^')}
+_CURVES = {'loss': ('reconstruction', _AFTER, 'o'), 'view_inconsistency': ('views', '#d9663d', 's'),
+           'limb_variation': ('limbs', '#3a8f4d', '^')}   # name, colour, mark
 
 def _shares(checks, k):
-    "Measure `k` at each look as a share of the trained network's; NaN where there is none."
-    now,before = (_floats([(l.get(s) or {}).get(k) for l in checks]) for s in ('now','before'))
-    return np.divide(now, before, out=np.full(len(now), np.nan), where=before>0)
+    "Measure `k` at each check as a share of the trained network's; NaN where there is none."
+    now, before = (_floats([(check.get(when) or {}).get(k) for check in checks]) for when in ('now', 'before'))
+    return np.divide(now, before, out=np.full(len(now), np.nan), where=before > 0)
+
 
 def _checks_figure(checks, events, unit):
     "The guard's measures; stretches that were rolled back are shaded."
     def draw(fig):
         ax = fig.subplots()
-        for a,b,_ in events: ax.axvspan(a, b, color=_SHADE, lw=0)
+        for first, end, _ in events: ax.axvspan(first, end, color=_SHADE, lw=0)
         ax.axhline(100, c='k', lw=.8)
-        for k,(name,c,mark) in _CHECKS.items():
-            ax.plot([0,*(l['step'] for l in checks)], [100,*100*_shares(checks, k)], mark+'-', c=c, ms=4, label=name)
-        ax.set_xlabel(unit); ax.set_ylabel('% of the trained network')
+        steps = [0, *(check['step'] for check in checks)]
+        for k, (name, color, mark) in _CURVES.items():
+            ax.plot(steps, [100, *100*_shares(checks, k)], mark+'-', c=color, ms=4, label=name)
+        ax.set_xlabel(unit)
+        ax.set_ylabel('% of the trained network')
         fig.legend(loc='outside upper center', ncols=3, frameon=False)
     return _png(draw)
 
 # %% ../nbs/library/51_report.ipynb #2dcb8a91
 def _track_figure(r, j):
     "Where joint `j` is over time, before and after."
-    clock,dot = _clock(r),'.' if len(r)<=100 else ''
+    clock = _clock(r)
     t = r.index if clock is None else clock
+    mark = '.-' if len(r) <= 100 else '-'
     def draw(fig):
         axs = fig.subplots(2, 1, sharex=True)
-        for ax,d,name in zip(axs, (0,1), ('x (px)', 'y (px)')):
-            if r.before_kp is not None: ax.plot(t, r.before_kp[:,j,d], dot+'-', c=_BEFORE, lw=2.5, label='before')
-            ax.plot(t, r.kp[:,j,d], dot+'-', c=_AFTER, lw=1.2, ms=3, label='after')
+        for ax, d, name in zip(axs, (0, 1), ('x (px)', 'y (px)')):
+            if r.before_kp is not None: ax.plot(t, r.before_kp[:, j, d], mark, c=_BEFORE, lw=2.5, label='before')
+            ax.plot(t, r.kp[:, j, d], mark, c=_AFTER, lw=1.2, ms=3, label='after')
             ax.set_ylabel(name)
-        axs[1].invert_yaxis(); axs[1].set_xlabel('frame' if clock is None else 'seconds')
+        axs[1].invert_yaxis()
+        axs[1].set_xlabel('frame' if clock is None else 'seconds')
         fig.legend(*axs[0].get_legend_handles_labels(), loc='outside upper center', ncols=2, frameon=False)
     return _png(draw, 3.4)
 
+
 def _few_joints(r, n=4):
     "The joints that were moved most; where none was, those that move most."
-    moved,seen = _mean(joint_shift(r), 0),np.isfinite(r.kp)             # (J,), (T,J,2)
+    moved = _mean(joint_shift(r), 0)                                    # (J,)
+    seen = np.isfinite(r.kp)                                            # (T,J,2)
     span = np.where(seen, r.kp, -np.inf).max(0)-np.where(seen, r.kp, np.inf).min(0)
     rank = moved if np.nan_to_num(moved).any() else np.where(seen.any(0), span, 0).sum(1)
     return np.argsort(-np.nan_to_num(rank), kind='stable')[:n].tolist()
@@ -265,7 +298,7 @@ def verdict(
 )->str: # one sentence
     "What became of the adaptation, in plain words."
     if why := story.get('why'): return f"Returned unadapted, because {why.rstrip('.')}."
-    steps,checks,back = (len(story.get(k) or []) for k in ('losses','checks','events'))
+    steps, checks, back = (len(story.get(k) or []) for k in ('losses', 'checks', 'events'))
     if not steps: return 'Not adapted in this run: the joints are those of the network as it was given.'
     said = f"Adapted: {steps} steps{', '+story['mode'] if story.get('mode') else ''}"
     if back: said += f', rolled back {back} time{"s"*(back>1)}'
@@ -277,9 +310,10 @@ def verdict(
 def _doubt(r):
     "What to keep in mind about the verdict."
     said = 'The guard works without labels: it sees some kinds of harm, not whether joints are right.'
-    sure = _mean(r.conf if r.before_conf is None else r.before_conf)
-    if sure<.5: said += (f' The mean confidence was only {_show(sure, 2)} to begin with: this model may not suit this '
-                         'video. Look at the frames before you rely on any joint.')
+    conf = _mean(r.conf if r.before_conf is None else r.before_conf)
+    if conf < .5:
+        said += (f' The mean confidence was only {_show(conf, 2)} to begin with: this model may not suit this '
+                 'video. Look at the frames before you rely on any joint.')
     return said
 
 # %% ../nbs/library/51_report.ipynb #44bd4e40
@@ -309,21 +343,26 @@ def _section(title, *parts):
 # %% ../nbs/library/51_report.ipynb #789dcb98
 def _jpeg(img):
     "(H,W,3) RGB as jpeg."
-    return cv2.imencode('.jpg', img[...,::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    return cv2.imencode('.jpg', img[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+
 
 def _alike(r, at):
     "Windows of one size around the boxes of frames `at`, so that all pictures have one scale."
-    parts = np.array([window(r.boxes[i], r.size, .1) for i in at])     # (n,4)
-    wh = (parts[:,2:]-parts[:,:2]).max(0)
-    low = ((parts[:,:2]+parts[:,2:]-wh)//2).clip(0, r.size-wh)
+    parts = np.array([window(r.boxes[i], r.size, .1) for i in at])      # (n,4)
+    first, last = parts[:, :2], parts[:, 2:]                            # (n,2) each
+    wh = (last-first).max(0)
+    low = ((first+last-wh)//2).clip(0, r.size-wh)
     return np.concatenate([low, low+wh], 1).tolist()
+
 
 def _frames_section(r, frames):
     "The frames that changed most, before and after."
-    shift,at = _mean(joint_shift(r), 1),most_changed(r)
-    def caption(i): return f'Frame {r.index[i]}' + (f': joints moved by {_show(shift[i])}' if shift[i]>0 else '')
-    shown = [_figure(_jpeg(side_by_side(r, i, frames[i], part, (640,460))), caption(i), 'jpeg')
-             for i,part in zip(at, _alike(r, at))]
+    shift = _mean(joint_shift(r), 1)                                    # (T,)
+    shown = []
+    at = most_changed(r)
+    for i, part in zip(at, _alike(r, at)):
+        caption = f'Frame {r.index[i]}' + (f': joints moved by {_show(shift[i])}' if shift[i] > 0 else '')
+        shown.append(_figure(_jpeg(side_by_side(r, i, frames[i], part, (640, 460))), caption, 'jpeg'))
     if np.nan_to_num(shift).any():
         said = (f'On average a joint has moved by {_show(_mean(shift))} of the longer side of the box. These are the '
                 'frames whose joints moved most, no two of them close together.')
@@ -343,10 +382,13 @@ _CAVEAT = ('None of this knows where the joints really are. Jitter is accelerati
 
 def _numbers_section(r, story, raw):
     "Jitter, limbs and confidence, before and after."
-    found,smoothing = measures(r, raw),story.get('smoothing')
-    unknown = ('jitter','limb_variation') if smoothing and raw is None else ()
-    rows = [(name, _show(found[k][0], p), 'smoothed' if k in unknown else _show(found[k][1], p))
-            for k,(name,p) in _MEASURES.items()]
+    found = measures(r, raw)
+    smoothing = story.get('smoothing')
+    unknown = ('jitter', 'limb_variation') if smoothing and raw is None else ()
+    rows = []
+    for k, (name, digits) in _MEASURES.items():
+        before, after = (_show(v, digits) for v in found[k])
+        rows.append((name, before, 'smoothed' if k in unknown else after))
     said = f'The exported joints were smoothed: {smoothing}. ' if smoothing else 'The joints were not smoothed. '
     if unknown: said += 'Jitter and limbs of smoothed joints would say nothing and are left out. '
     elif smoothing: said += 'The table is about the joints before that. '
@@ -358,38 +400,45 @@ _MEANT = {'loss': 'loss of reconstruction', 'view_inconsistency': 'inconsistency
 
 def _last_check(check):
     "The three measures in numbers."
-    def both(k): return [(check.get(s) or {}).get(k) for s in ('before','now')]
-    rows = [(name, *(_show(v, 3) for v in both(k)), _show(_shares([check], k)[0])) for k,name in _MEANT.items()]
+    rows = []
+    for k, name in _MEANT.items():
+        trained, adapted = ((check.get(when) or {}).get(k) for when in ('before', 'now'))
+        rows.append((name, _show(trained, 3), _show(adapted, 3), _show(_shares([check], k)[0])))
     return f"<h3>The last check</h3>{_table(rows, ('', 'trained', 'adapted', 'share'))}"
+
 
 def _adapting_section(story):
     "Loss, the guard's checks and what it rolled back."
-    losses,checks,events = (story.get(k) or [] for k in ('losses','checks','events'))
-    unit,shown = 'frame' if story.get('mode')=='online' else 'step',[]
-    if losses: shown.append(_figure(_loss_figure(losses), 'The self-supervised loss of every step; blue: its running '
-                                    'mean. Each step sees other frames, hence the noise.'))
-    if checks: shown.append(_figure(_checks_figure(checks, events, unit), 'The guard, on frames kept apart: how well they '
-                                   'are reconstructed, how far answers differ between views, how much limbs change. Below '
-                                   '100 % is better. Shaded: rolled back.'))
+    losses, checks, events = (story.get(k) or [] for k in ('losses', 'checks', 'events'))
+    unit = 'frame' if story.get('mode') == 'online' else 'step'
+    shown = []
+    if losses:
+        said = ('The self-supervised loss of every step; blue: its running mean. Each step sees other frames, '
+                'hence the noise.')
+        shown.append(_figure(_loss_figure(losses), said))
+    if checks:
+        said = ('The guard, on frames kept apart: how well they are reconstructed, how far answers differ between '
+                'views, how much limbs change. Below 100 % is better. Shaded: rolled back.')
+        shown.append(_figure(_checks_figure(checks, events, unit), said))
     return _section('While adapting', _row(shown, True) if shown else '',
-                    *(_text(f'Rolled back, {unit}s {a} to {b}: {why}.') for a,b,why in events),
+                    *(_text(f'Rolled back, {unit}s {first} to {end}: {why}.') for first, end, why in events),
                     _last_check(checks[-1]) if checks else '')
 
 # %% ../nbs/library/51_report.ipynb #af32a022
 def _joints_section(r):
     "A few joints over time, and all of them in numbers."
-    names,nothing = [n.replace('_', ' ') for n in r.skeleton.joints],np.full(len(r.skeleton), np.nan)
+    names = [name.replace('_', ' ') for name in r.skeleton.joints]
     shown = [_figure(_track_figure(r, j), names[j]) for j in _few_joints(r)]
-    before = nothing if r.before_conf is None else _mean(r.before_conf, 0)
-    rows = [(n, _show(d), _show(a, 2), _show(b, 2))
-            for n,d,a,b in zip(names, _mean(joint_shift(r), 0), before, _mean(r.conf, 0))]
+    before = [np.nan]*len(names) if r.before_conf is None else _mean(r.before_conf, 0)
+    each = zip(names, _mean(joint_shift(r), 0), before, _mean(r.conf, 0))
+    rows = [(name, _show(shift), _show(b, 2), _show(a, 2)) for name, shift, b, a in each]
     return _section('Each joint', _row(shown, True), _table(rows, ('', 'moved', 'confidence before', 'after')))
 
 # %% ../nbs/library/51_report.ipynb #327afb81
 def _flat(d, name=''):
     "Nested settings as (dotted name, text)."
     if not isinstance(d, dict): return [(name, d if isinstance(d, str) else json.dumps(d, ensure_ascii=False))]
-    return [row for k,v in d.items() for row in _flat(v, f'{name}.{k}' if name else str(k))]
+    return [row for k, v in d.items() for row in _flat(v, f'{name}.{k}' if name else str(k))]
 
 def _seen_section(r, story):
     "What went in."
@@ -402,12 +451,12 @@ def _seen_section(r, story):
 def _again_section(story):
     "How to get the same again, and what the files are."
     settings = _flat(story.get('settings') or {})
-    seed = next((v for k,v in settings if k.split('.')[-1]=='seed'), '–')
+    seed = next((v for k, v in settings if k.split('.')[-1] == 'seed'), '–')
     rows = [('seed', seed), ('model', f"{story.get('model') or '–'}, checksum {story.get('checksum', '–')}"),
             ('ttp_nb', ttp_nb.__version__), ('torch', torch.__version__)]
     files = ''.join(f'<li><a href="./{quote(k, errors="replace")}">{_esc(k)}</a>: {_esc(v)}</li>'
-                    for k,v in (story.get('files') or {}).items())
-    listed = ''.join(f'<li>{_esc(k)} = {_esc(v)}</li>' for k,v in settings)
+                    for k, v in (story.get('files') or {}).items())
+    listed = ''.join(f'<li>{_esc(k)} = {_esc(v)}</li>' for k, v in settings)
     return _section('Files', f'<ul>{files}</ul>' if files else '') + _section('To do it again',
         f"<pre>{_esc(story['command'])}</pre>" if story.get('command') else '', _table(rows),
         f'<h3>Settings</h3><ul class="settings">{listed}</ul>' if listed else '')
@@ -449,7 +498,7 @@ def write_report(
     raw=None, # (T,J,2) the adapted joints before smoothing, where the result's are smoothed
 ):
     "Writes one html page that needs nothing else; same input, same bytes; it appears whole or not at all."
-    if len(frames)!=len(result):
+    if len(frames) != len(result):
         raise TTPError(f'{path}: {len(frames)} frames for a result of {len(result)}. Give those of result.index.')
     name = re.split(r'[\\/]', str(result.about.get('source') or 'a video'))[-1]
     colour = '' if story.get('losses') and not story.get('why') else ' not'

@@ -18,135 +18,186 @@ from .basics import TTPError
 # %% ../nbs/04_skeletons.ipynb #24b9a922
 @dataclass(frozen=True)
 class Skeleton:
-    "A joint set: names, right-left pairs, limbs, and the two groups of joints that span the torso."
+    "A joint set: names, right-left pairs, limbs, and the joints that span the torso."
     name:str # what it is called in messages and tables
     joints:tuple # (J,) unique joint names; their order is the order of every keypoint array
     pairs:tuple=() # (right, left) joint numbers
     limbs:tuple=() # (from, to) joint numbers, drawn as lines
-    torso:tuple|None=None # two groups of joint numbers whose mid-points span the torso; None: unknown
+    torso:tuple|None=None # two groups of joint numbers, whose mid-points span it; None: unknown
 
     def __post_init__(self):
-        for f in ('joints', 'pairs', 'limbs', 'torso'): object.__setattr__(self, f, _tuples(getattr(self, f)))
+        for field in ('joints', 'pairs', 'limbs', 'torso'):
+            tuples = _tuples(getattr(self, field))
+            object.__setattr__(self, field, tuples)   # the way to set a field of a frozen class
         _check_skeleton(self)
-    def __len__(self): return len(self.joints)
+
+    def __len__(self):
+        return len(self.joints)
 
 # %% ../nbs/04_skeletons.ipynb #9d2dae8a
 def _tuples(x):
     "Lists to tuples, all the way down."
-    return tuple(_tuples(o) for o in x) if isinstance(x, (list,tuple)) else x
+    if not isinstance(x, (list, tuple)):
+        return x
+    return tuple(_tuples(item) for item in x)
+
+
+def _repeated(items):
+    "What occurs among the items for a second time."
+    return [item for i, item in enumerate(items) if item in items[:i]]
 
 # %% ../nbs/04_skeletons.ipynb #41203a38
 def _check_skeleton(s):
     "Raises TTPError when the fields of skeleton `s` do not fit together."
-    def bad(what): raise TTPError(f"Skeleton '{s.name}': {what}")
-    names = isinstance(s.joints, tuple) and s.joints and all(isinstance(j, str) for j in s.joints)
-    if not names: bad('joints must be a list of names, at least one.')
-    if twice := [j for i,j in enumerate(s.joints) if j in s.joints[:i]]:
-        bad(f"the joint name '{twice[0]}' occurs twice; give every joint its own name.")
-    for f,p in [(k, p) for k in ('pairs', 'limbs') for p in getattr(s, k)]:
-        if not isinstance(p, tuple) or len(p)!=2 or p[0]==p[1]:
-            bad(f'{f} must hold pairs of two different joints, got {p}.')
-    if s.torso is not None and (len(s.torso) != 2 or not all(isinstance(g, tuple) and g for g in s.torso)):
-        bad('torso must be two non-empty groups of joints, or None.')
-    for i in [i for p in s.pairs+s.limbs+(s.torso or ()) for i in p]:
-        if not isinstance(i, (int, np.integer)) or not 0 <= i < len(s):
-            bad(f'joint number {i} is not in 0..{len(s)-1}.')
-    paired = [i for p in s.pairs for i in p]
-    if twice := [i for k,i in enumerate(paired) if i in paired[:k]]:
-        bad(f"joint '{s.joints[twice[0]]}' is in more than one right-left pair.")
+    if problem := next(_problems(s), None):
+        raise TTPError(f"Skeleton '{s.name}': {problem}")
+
+
+def _problems(s):
+    "What is wrong with skeleton `s`; what comes later relies on what comes first being right."
+    names = s.joints if isinstance(s.joints, tuple) else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        yield 'joints must be a list of names, at least one.'
+    if twice := _repeated(names):
+        yield f"the joint name '{twice[0]}' occurs twice; give every joint its own name."
+    for field in ('pairs', 'limbs'):
+        for pair in getattr(s, field):
+            if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] == pair[1]:
+                yield f'{field} must hold pairs of two different joints, got {pair}.'
+    if s.torso is not None:
+        groups = all(isinstance(group, tuple) and group for group in s.torso)
+        if len(s.torso) != 2 or not groups:
+            yield 'torso must be two non-empty groups of joints, or None.'
+    for group in s.pairs + s.limbs + (s.torso or ()):
+        for number in group:
+            if not isinstance(number, (int, np.integer)) or not 0 <= number < len(s):
+                yield f'joint number {number} is not in 0..{len(s) - 1}.'
+    if twice := _repeated([number for pair in s.pairs for number in pair]):
+        yield f"joint '{s.joints[twice[0]]}' is in more than one right-left pair."
 
 # %% ../nbs/04_skeletons.ipynb #1937ac1a
 @patch(as_prop=True)
 def flip(self:Skeleton):
     "(J,) int64 permutation: after mirroring, joint j is found at position flip[j]."
-    perm = np.arange(len(self))
-    for r,l in self.pairs: perm[[r,l]] = l,r
-    return perm
+    order = np.arange(len(self))
+    for right, left in self.pairs:
+        order[right] = left
+        order[left] = right
+    return order
 
 @patch
 def index(self:Skeleton,
     name:str, # a joint's name
 )->int: # its position
-    "The position of joint `name`."
-    if name in self.joints: return self.joints.index(name)
-    raise TTPError(f"Skeleton '{self.name}' has no joint '{name}'; it has: {', '.join(self.joints)}.")
+    "The position of joint `name`; `TTPError` where there is none."
+    if name in self.joints:
+        return self.joints.index(name)
+    names = ', '.join(self.joints)
+    raise TTPError(f"Skeleton '{self.name}' has no joint '{name}'; it has: {names}.")
 
 # %% ../nbs/04_skeletons.ipynb #d32881b6
 @patch(as_prop=True)
 def parts(self:Skeleton):
     "{part name: joint numbers}, right and left together, in the order of the joints."
-    res,part = {},[n.removeprefix('right_').removeprefix('left_') for n in self.joints]
-    for r,l in self.pairs:
-        if part[r]!=part[l]: part[r] = part[l] = f'{self.joints[r]}/{self.joints[l]}'
-    for i,n in enumerate(part): res.setdefault(n, []).append(i)
-    return {k:tuple(v) for k,v in res.items()}
+    names = [name.removeprefix('right_').removeprefix('left_') for name in self.joints]
+    for right, left in self.pairs:
+        if names[right] != names[left]:
+            both = f'{self.joints[right]}/{self.joints[left]}'
+            names[right] = names[left] = both
+    numbers = {}
+    for number, name in enumerate(names):
+        numbers[name] = numbers.get(name, ()) + (number,)
+    return numbers
 
 # %% ../nbs/04_skeletons.ipynb #747cc8c0
 PENN13 = Skeleton('penn13',
-    ('head', 'right_shoulder', 'left_shoulder', 'right_elbow', 'left_elbow', 'right_wrist', 'left_wrist',
-     'right_hip', 'left_hip', 'right_knee', 'left_knee', 'right_ankle', 'left_ankle'),
-    pairs=((1,2), (3,4), (5,6), (7,8), (9,10), (11,12)),
-    limbs=((0,1), (0,2), (1,2), (1,3), (3,5), (2,4), (4,6), (1,7), (2,8), (7,8), (7,9), (9,11),
-           (8,10), (10,12)),
-    torso=((1,2), (7,8)))
+    ('head', 'right_shoulder', 'left_shoulder', 'right_elbow', 'left_elbow', 'right_wrist',
+     'left_wrist', 'right_hip', 'left_hip', 'right_knee', 'left_knee', 'right_ankle', 'left_ankle'),
+    pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12)),
+    limbs=((0, 1), (0, 2), (1, 2), (1, 3), (3, 5), (2, 4), (4, 6), (1, 7), (2, 8), (7, 8),
+           (7, 9), (9, 11), (8, 10), (10, 12)),
+    torso=((1, 2), (7, 8)))
 
 # %% ../nbs/04_skeletons.ipynb #76d6336b
 BBC7 = Skeleton('bbc7',
-    ('head', 'right_wrist', 'left_wrist', 'right_elbow', 'left_elbow', 'right_shoulder', 'left_shoulder'),
-    pairs=((1,2), (3,4), (5,6)), limbs=((0,5), (0,6), (5,6), (5,3), (3,1), (6,4), (4,2)))
+    ('head', 'right_wrist', 'left_wrist', 'right_elbow', 'left_elbow', 'right_shoulder',
+     'left_shoulder'),
+    pairs=((1, 2), (3, 4), (5, 6)),
+    limbs=((0, 5), (0, 6), (5, 6), (5, 3), (3, 1), (6, 4), (4, 2)))
 
 H36M16 = Skeleton('h36m16',
-    ('right_ankle', 'right_knee', 'right_hip', 'left_hip', 'left_knee', 'left_ankle', 'pelvis', 'thorax',
-     'neck', 'head', 'right_wrist', 'right_elbow', 'right_shoulder', 'left_shoulder', 'left_elbow',
-     'left_wrist'),
-    pairs=((0,5), (1,4), (2,3), (10,15), (11,14), (12,13)),
-    limbs=((0,1), (1,2), (2,6), (5,4), (4,3), (3,6), (6,7), (7,8), (8,9), (10,11), (11,12), (12,7),
-           (15,14), (14,13), (13,7)),
-    torso=((8,), (2,3)))
+    ('right_ankle', 'right_knee', 'right_hip', 'left_hip', 'left_knee', 'left_ankle', 'pelvis',
+     'thorax', 'neck', 'head', 'right_wrist', 'right_elbow', 'right_shoulder', 'left_shoulder',
+     'left_elbow', 'left_wrist'),
+    pairs=((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)),
+    limbs=((0, 1), (1, 2), (2, 6), (5, 4), (4, 3), (3, 6), (6, 7), (7, 8), (8, 9), (10, 11),
+           (11, 12), (12, 7), (15, 14), (14, 13), (13, 7)),
+    torso=((8,), (2, 3)))
 
 # %% ../nbs/04_skeletons.ipynb #2e887023
 COCO17 = Skeleton('coco17',
     ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder',
-     'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee',
-     'right_knee', 'left_ankle', 'right_ankle'),
-    pairs=((2,1), (4,3), (6,5), (8,7), (10,9), (12,11), (14,13), (16,15)),
-    limbs=((0,1), (0,2), (1,3), (2,4), (5,6), (6,8), (8,10), (5,7), (7,9), (6,12), (5,11), (11,12),
-           (12,14), (14,16), (11,13), (13,15)),
-    torso=((5,6), (11,12)))
+     'left_elbow', 'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip',
+     'left_knee', 'right_knee', 'left_ankle', 'right_ankle'),
+    pairs=((2, 1), (4, 3), (6, 5), (8, 7), (10, 9), (12, 11), (14, 13), (16, 15)),
+    limbs=((0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (6, 8), (8, 10), (5, 7), (7, 9), (6, 12),
+           (5, 11), (11, 12), (12, 14), (14, 16), (11, 13), (13, 15)),
+    torso=((5, 6), (11, 12)))
 
 # %% ../nbs/04_skeletons.ipynb #f28c9cc5
 def _rgb(hue):
     "A strong colour, (3,) uint8, of hue 0..1."
-    return np.round(255*np.array(colorsys.hsv_to_rgb(hue, .9, 1.))).astype(np.uint8)
+    rgb = np.array(colorsys.hsv_to_rgb(hue, .9, 1.))
+    return np.round(255 * rgb).astype(np.uint8)
+
 
 def joint_colors(
     skel:Skeleton, # the joint set
 ): # (J,3) uint8 RGB
-    "A colour for every joint: right warm, left cool, middle grey; all hues where there are no pairs."
-    if not skel.pairs: return np.array([_rgb(j/len(skel)) for j in range(len(skel))])
-    col,n = np.full((len(skel),3), 170, np.uint8),max(len(skel.pairs)-1, 1)
-    for k,(r,l) in enumerate(skel.pairs): col[r],col[l] = _rgb(.13*k/n),_rgb(.68-.18*k/n)
-    return col
+    "A colour for each joint: right warm, left cool, middle grey; any hue where there are no pairs."
+    J = len(skel)
+    if not skel.pairs:
+        return np.array([_rgb(j / J) for j in range(J)])
+    colors = np.full((J, 3), 170, np.uint8)
+    last = max(len(skel.pairs) - 1, 1)
+    for k, (right, left) in enumerate(skel.pairs):
+        colors[right] = _rgb(.13 * k / last)         # red to yellow
+        colors[left] = _rgb(.68 - .18 * k / last)    # blue to cyan
+    return colors
 
 # %% ../nbs/04_skeletons.ipynb #49cf7451
 def _limb_colors(skel):
     "A colour for every limb: the mean of its ends, grey where it joins right and left."
-    col,side = joint_colors(skel).astype(int),np.zeros(len(skel), int)
-    for r,l in skel.pairs: side[r],side[l] = 1,-1
-    return [[170]*3 if side[a]*side[b]<0 else ((col[a]+col[b])//2).tolist() for a,b in skel.limbs]
+    colors = joint_colors(skel).astype(int)
+    side = np.zeros(len(skel), int)   # 1: right, -1: left, 0: middle
+    for right, left in skel.pairs:
+        side[right] = 1
+        side[left] = -1
+    limbs = []
+    for a, b in skel.limbs:
+        across = side[a] * side[b] < 0
+        limbs.append([170] * 3 if across else ((colors[a] + colors[b]) // 2).tolist())
+    return limbs
 
 # %% ../nbs/04_skeletons.ipynb #64d71f0b
-def _to_fixed(p, shift=4):
-    "Sub-pixel positions as OpenCV's fixed-point integers."
-    return tuple(int(v) for v in np.round(np.asarray(p, float)*(1<<shift)))
+_SHIFT = 4   # OpenCV takes whole numbers: sub-pixel positions in sixteenths
+
+def _to_fixed(p):
+    "A sub-pixel position as OpenCV's fixed-point integers."
+    x, y = np.round(np.asarray(p, float) * (1 << _SHIFT))
+    return int(x), int(y)
+
 
 def _check_drawing(img, kp, vis, skel):
     "Raises TTPError when image, keypoints and skeleton do not fit together."
-    if img.dtype!=np.uint8 or img.ndim!=3 or img.shape[2]!=3:
-        raise TTPError(f'draw_pose needs an (H,W,3) uint8 image, got {img.shape} of {img.dtype}.')
-    if kp.shape!=(len(skel),2) or vis.shape!=(len(skel),):
-        raise TTPError(f"draw_pose with skeleton '{skel.name}' needs keypoints of shape ({len(skel)}, 2) and "
-                       f"visibility of shape ({len(skel)},), got {kp.shape}, {vis.shape}: is it the right one?")
+    if img.dtype != np.uint8 or img.ndim != 3 or img.shape[2] != 3:
+        raise TTPError('draw_pose needs an (H,W,3) uint8 image, '
+                       f'got {img.shape} of {img.dtype}.')
+    J = len(skel)
+    if kp.shape != (J, 2) or vis.shape != (J,):
+        raise TTPError(f"draw_pose with skeleton '{skel.name}' needs keypoints of shape ({J}, 2) "
+                       f"and visibility of shape ({J},), got {kp.shape}, {vis.shape}: "
+                       "is it the right one?")
 
 # %% ../nbs/04_skeletons.ipynb #ad8d4ecd
 def draw_pose(
@@ -156,17 +207,22 @@ def draw_pose(
     skel:Skeleton=PENN13, # the joint set
     r:float|None=None, # radius of a joint in pixels; default 1/60 of the shorter side
 ): # (H,W,3) uint8, a copy
-    "Draws the limbs and joints of one pose on a copy of `img`."
-    img,kp = np.array(img, order='C'),np.asarray(kp, float)
+    "Draws the limbs and joints of one pose on a copy of `img`; `TTPError` where they do not fit."
+    img = np.array(img, order='C')   # a copy, which OpenCV can draw on
+    kp = np.asarray(kp, float)
     vis = np.ones(len(kp), bool) if vis is None else np.asarray(vis).astype(bool)
     _check_drawing(img, kp, vis, skel)
-    ok = (np.abs(np.nan_to_num(kp, nan=np.inf))<1e5).all(1) & vis # OpenCV's integers overflow far outside
-    r = r or max(1., min(img.shape[:2])/60)
-    w = max(1, round(.8*r))
-    for (a,b),c in zip(skel.limbs, _limb_colors(skel)):
-        if ok[a] and ok[b]: cv2.line(img, _to_fixed(kp[a]), _to_fixed(kp[b]), c, w, cv2.LINE_AA, 4)
-    for p,c in zip(kp[ok], joint_colors(skel)[ok].tolist()):
-        cv2.circle(img, _to_fixed(p), round(r*16), c, -1, cv2.LINE_AA, 4)
+    place = np.nan_to_num(kp, nan=np.inf)
+    drawn = (np.abs(place) < 1e5).all(1) & vis   # OpenCV's integers overflow far outside
+    r = r or max(1., min(img.shape[:2]) / 60)
+    width = max(1, round(.8 * r))
+    for (a, b), color in zip(skel.limbs, _limb_colors(skel)):
+        if drawn[a] and drawn[b]:
+            ends = _to_fixed(kp[a]), _to_fixed(kp[b])
+            cv2.line(img, *ends, color, width, cv2.LINE_AA, _SHIFT)
+    radius = round(r * (1 << _SHIFT))
+    for p, color in zip(kp[drawn], joint_colors(skel)[drawn].tolist()):
+        cv2.circle(img, _to_fixed(p), radius, color, -1, cv2.LINE_AA, _SHIFT)
     return img
 
 # %% ../nbs/04_skeletons.ipynb #41eedf46
@@ -176,15 +232,22 @@ def show_images(
     cols:int|None=None, # images in a row; default all, up to 8
     size:float=2., # inches per image
 ): # array of axes, one for each image
-    "A grid of images without axes."
+    "A grid of images without axes; `TTPError` where there are none."
     import matplotlib.pyplot as plt
-    imgs = [np.asarray(o) for o in imgs]
-    if not imgs: raise TTPError('show_images needs at least one image.')
+    imgs = [np.asarray(img) for img in imgs]
+    if not imgs:
+        raise TTPError('show_images needs at least one image.')
     cols = min(len(imgs), cols or 8)
-    rows,height = -(-len(imgs)//cols),size*max(o.shape[0]/o.shape[1] for o in imgs)
-    _,axs = plt.subplots(rows, cols, figsize=(size*cols, height*rows), squeeze=False, layout='constrained')
-    for ax in axs.flat: ax.axis('off')
-    for k,(ax,o) in enumerate(zip(axs.flat, imgs)):
-        ax.imshow(o, cmap='gray' if o.ndim==2 else None)
-        if titles is not None: ax.set_title(titles[k], fontsize=9)
-    return axs.ravel()[:len(imgs)]
+    rows = -(-len(imgs) // cols)   # rounded up
+    height = size * max(img.shape[0] / img.shape[1] for img in imgs)
+    _, axes = plt.subplots(rows, cols, figsize=(size * cols, height * rows),
+                           squeeze=False, layout='constrained')
+    for ax in axes.flat:
+        ax.axis('off')
+    shown = axes.ravel()[:len(imgs)]
+    for ax, img in zip(shown, imgs):
+        ax.imshow(img, cmap='gray' if img.ndim == 2 else None)
+    if titles is not None:
+        for ax, title in zip(shown, titles):
+            ax.set_title(title, fontsize=9)
+    return shown

@@ -1,4 +1,4 @@
-"Drawn people: determinism, disjoint wardrobes, sane labels, dressed tracks, Penn's layout."
+"Drawn people: determinism, sane labels, dressed tracks, Penn's layout, people to measure on."
 import os
 import pickle
 from pathlib import Path
@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
+from ttp_nb.basics import LazyFrames, TTPError
+from ttp_nb.clips import in_memory
+from ttp_nb.drawn_bodies import ACTIONS
+from ttp_nb.drawn_people import dress_tracks, new_people, synthetic_clip, synthetic_clips, write_synthetic
 from ttp_nb.penn import penn_clips
 from ttp_nb.skeletons import PENN13
-from ttp_nb.basics import TTPError
-from ttp_nb.drawn_bodies import ACTIONS, FAMILIES, MOTIONS, wardrobe
-from ttp_nb.drawn_scenes import PLACES, make_look, paint_place
-from ttp_nb.drawn_people import _act, _draw, _rng, dress_tracks, synthetic_clip, synthetic_clips, write_synthetic
-from ttp_nb.clips import in_memory
 
 NOBODY = {'1516', '1920'}          # videos in which neither shoulders nor hips are ever visible
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'/'labels'
+WHY = 'no Penn Action labels; TTP_REAL names the folder that has them'
+needs_labels = pytest.mark.skipif(not REAL.is_dir(), reason=WHY)
 
 
 @pytest.fixture(scope='module')
@@ -57,27 +58,6 @@ def test_gap_leaves_the_motion_alone_and_training_people_too():
     np.testing.assert_array_equal(a.frames[2], b.frames[2])
 
 
-def test_wardrobes_are_disjoint():
-    for f, (A, B) in FAMILIES.items():
-        if f == 'pattern': assert not set(A) & set(B)
-        else: assert all(a1 < b0 or b1 < a0 for a0, a1 in A for b0, b1 in B), f
-        if f == 'hue': assert all(0 <= x < 360 for s in (A, B) for pair in s for x in pair)
-    ward = [dict.fromkeys(FAMILIES, k) for k in (0, 1)]
-    for f in set(FAMILIES) - {'pattern'}:
-        a, b = ([_draw(_rng(0, f, k, n), f, w) for n in range(100)] for k, w in enumerate(ward))
-        assert not any(lo <= x <= hi for x in b for lo, hi in FAMILIES[f][0])
-        assert not any(lo <= x <= hi for x in a for lo, hi in FAMILIES[f][1])
-    for i in range(40):
-        assert set(wardrobe(0, 'train', i, 1.).values()) == set(wardrobe(0, 'test', i, 0.).values()) == {0}
-        assert set(wardrobe(0, 'valid', i, 1.).values()) == {1}
-
-
-def test_skin_of_every_tone_in_every_wardrobe():
-    ward = [dict.fromkeys(FAMILIES, k) for k in (0, 1)]
-    tones = [{int(make_look(_rng(0, n), w).skin[1])//30 for n in range(60)} for w in ward]
-    assert tones[0] == tones[1] and len(tones[0]) >= 5
-
-
 def test_labels_are_sane(sixty):
     assert {c.action for c in sixty} == set(ACTIONS)
     for c in sixty:
@@ -113,23 +93,6 @@ def test_right_is_right():
         c = synthetic_clip(0, i)
         assert (c.joints[:, 7, 0] < c.joints[:, 8, 0]).mean() > .6, c.name
     assert PENN13.pairs[0] == (1, 2) and PENN13.joints[1].startswith('right')
-
-
-@pytest.mark.parametrize('action', ACTIONS)
-def test_every_action_moves(action):
-    ward = dict.fromkeys(FAMILIES, 0)
-    for n in range(4):
-        fig, phase, _ = _act(_rng(n, action), action, make_look(_rng(n), ward).body, np.arange(48), (256, 192))
-        assert np.isfinite(fig.P).all() and np.ptp(fig.P[..., :2], axis=0).max() > 6
-        assert (phase >= 0).all() and (phase < len(MOTIONS[action])).all()
-        for C in (fig.chest, fig.head):
-            np.testing.assert_allclose(C.transpose(0, 2, 1) @ C, np.broadcast_to(np.eye(3), C.shape), atol=1e-9)
-
-
-def test_places():
-    for p in PLACES:
-        img = paint_place(_rng(3, p), p, 90, (128, 96))
-        assert img.shape == (128, 160, 3) and img.std() > 8
 
 
 @pytest.mark.parametrize('args,words', [
@@ -191,14 +154,16 @@ def test_written_and_read(tmp_path):
         for t in range(3): assert np.abs(read.frames[t].astype(float) - c.frames[t]).mean() < 6
 
 
-def test_materialised_clip_is_the_same():
+def test_a_clip_in_memory_is_the_same():
     c = synthetic_clip(0, 8, n_frames=3)
     m = in_memory(c)
-    assert m.frames.shape == (3, 192, 256, 3) and m.frames.dtype == np.uint8 and m.action == c.action
+    frames = np.stack(m.frames)
+    assert frames.shape == (3, 192, 256, 3) and frames.dtype == np.uint8 and m.action == c.action
+    assert isinstance(c.frames, LazyFrames) and not isinstance(m.frames, LazyFrames)
     np.testing.assert_array_equal(m.frames[1], c.frames[1])
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason='no Penn Action labels; TTP_REAL names the folder that has them')
+@needs_labels
 def test_real_tracks_can_be_worn():
     files = [f for f in sorted(REAL.glob('*.mat'))[7::61] if f.stem not in NOBODY]
     for f in files:
@@ -208,3 +173,14 @@ def test_real_tracks_can_be_worn():
         assert np.isfinite(c.joints).all(), f.stem
         np.testing.assert_array_equal(c.vis, V, err_msg=f.stem)      # everything labelled is inside the frame
         assert c.frames[len(c)//2].std() > 8
+
+
+@needs_labels
+def test_tracks_of_validation_and_test_are_of_different_videos():
+    a, b, c = (new_people('tracks', split, 12, labels=REAL, gap=gap) for split, gap in
+               (('valid', 1.), ('test', 1.), ('valid', 0.)))
+    number = lambda clips: {x.name.rpartition('_')[2] for x in clips}
+    assert not number(a) & number(b) and number(a) == number(c) and all(len(x) == 36 for x in a + b)
+    assert {x.name for x in a} == {x.name for x in new_people('tracks', 'valid', 12, labels=REAL)}
+    assert all(np.array_equal(x.joints, y.joints) for x, y in zip(a, c))  # the same motion, other clothes
+    with pytest.raises(TTPError, match='only .* tracks'): new_people('tracks', n=10**4, labels=REAL, frames=400)

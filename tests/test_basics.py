@@ -1,0 +1,105 @@
+"""Draws by name, files that appear whole, weights that are no programs, and a package that is light to import."""
+import os
+import subprocess
+import sys
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from tiny import global_state, leftovers, named
+from ttp_nb.basics import TTPError, atomic_path, read_weights, rng_for, setup_page
+
+
+def python(code, **env):
+    "What a fresh Python prints when it runs this."
+    return subprocess.check_output([sys.executable, '-c', code], env=os.environ | env, text=True)
+
+
+# --- draws
+
+WORDS = st.sampled_from(['epoch', 'training', 'online', 'offline', 'walk_0001'])
+KEYS = st.lists(st.one_of(WORDS, st.integers(0, 300)),
+                min_size=2, max_size=2)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(0, 50), KEYS.map(tuple)), min_size=2, max_size=6, unique=True))
+def test_draws_are_a_function_of_seed_and_keys(asked):
+    draws = {k: rng_for(k[0], *k[1]).integers(2**60, size=3).tolist() for k in asked}
+    for k in reversed(asked): # in another order, with other draws in between
+        np.random.random(); rng_for(99, 'other').random(7)
+        assert rng_for(k[0], *k[1]).integers(2**60, size=3).tolist() == draws[k]
+    for a, b in combinations(asked, 2): assert draws[a] != draws[b], f'{a} and {b} draw the same'
+
+
+def test_draws_do_not_depend_on_the_process_or_the_type_of_number():
+    "Python's own hash of a word is another one in each process."
+    code = "from ttp_nb.basics import rng_for; print(rng_for(3, 'online', 'walk', 5).bit_generator.random_raw())"
+    here = rng_for(3, 'online', 'walk', 5).bit_generator.random_raw()
+    assert int(python(code, PYTHONHASHSEED='17')) == here
+    assert rng_for(np.int64(3), 'online', 'walk', np.int32(5)).bit_generator.random_raw() == here
+
+
+def test_draws_stay_what_they_are():
+    "The strings and the way they become seeds decide every number of the project."
+    assert rng_for(0, 'film').integers(0, 1000, 4).tolist() == [983, 312, 926, 418]
+    assert rng_for(7, 'offline', '0050', 3).integers(0, 1000, 4).tolist() == [513, 729, 530, 173]
+
+
+def test_drawing_leaves_the_world_as_it_was():
+    before = global_state()
+    rng_for(0, 'training', 1).random(10)
+    assert global_state() == before
+
+
+# --- written whole or not at all
+
+@pytest.mark.parametrize('error', [RuntimeError, KeyboardInterrupt, OSError])
+def test_a_writer_that_fails_leaves_what_was(tmp_path, error):
+    path = tmp_path/'deep'/'f.txt'
+    for old in (None, 'old'):
+        if old: path.write_text(old)
+        with pytest.raises(TTPError if error is OSError else error):
+            with atomic_path(path) as tmp:
+                tmp.write_text('half')
+                raise error('stop')
+        assert (path.read_text() if path.exists() else None) == old and not leftovers(tmp_path)
+    with atomic_path(path) as tmp: tmp.write_text('new')
+    assert path.read_text() == 'new' and [p.name for p in path.parent.iterdir()] == ['f.txt']
+
+
+# --- files of weights
+
+class Harm:
+    def __init__(self, marker): self.marker = marker
+    def __reduce__(self): return open, (str(self.marker), 'w')
+
+
+def test_weights_that_mean_harm_are_not_executed(tmp_path):
+    for what in (Harm(tmp_path/'marker'), {'conv1.weight': Harm(tmp_path/'marker')}):
+        file = named(tmp_path, what, 'resnet18')
+        with pytest.raises(TTPError, match='read safely'): read_weights(file)
+    assert not (tmp_path/'marker').exists()
+
+
+@pytest.mark.parametrize('data', [b'', b'a text', b'PK\x03\x04 half a zip'])
+def test_files_that_are_no_weights(data, tmp_path):
+    (tmp_path/'w.pth').write_bytes(data)
+    with pytest.raises(TTPError, match='w.pth'): read_weights(tmp_path/'w.pth')
+    with pytest.raises(TTPError, match='none.pth'): read_weights(tmp_path/'none.pth')
+    torch.save([torch.zeros(1)], tmp_path/'list.pth')
+    with pytest.raises(TTPError, match='holds a list'): read_weights(tmp_path/'list.pth')
+
+
+# --- pages
+
+def test_outside_a_notebook_setup_does_nothing():
+    before = global_state()
+    setup_page()
+    assert global_state() == before
+    code = ("import sys, ttp_nb.basics as b; b.setup_page(photos=True); "
+            "print({'matplotlib', 'torch', 'torchvision'} & {*sys.modules})")
+    assert python(code).strip() == 'set()'
