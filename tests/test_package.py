@@ -81,7 +81,8 @@ def test_every_module_has_its_notebook():
     assert sorted(EXPORTED)==[p.stem for p in MODULES]
     for name,nb in EXPORTED.items():
         assert nb.stem.partition('_')[2]==name, f'{nb.name} exports {name}'
-        assert f'File to edit: ../{nb.relative_to(ROOT).as_posix()}' in (ROOT/'ttp_nb'/f'{name}.py').read_text(encoding='utf-8')
+        text = (ROOT/'ttp_nb'/f'{name}.py').read_text(encoding='utf-8')
+        assert f'File to edit: ../{nb.relative_to(ROOT).as_posix()}' in text
     numbers = [number(nb) for nb in NBS]
     assert len(set(numbers))==len(numbers), 'two notebooks have the same number'
 

@@ -229,7 +229,8 @@ def test_every_turn_is_seen(mode, model):
     for (_,before),(_,after) in zip(seen, seen[1:]): assert not same_weights(before, after)
     r = RUNS[mode](model, person(0), FAST)
     assert same_weights(seen[-1][1], weights(r.model)) and losses==a.losses==r.losses.tolist()
-    assert same(driven(mode, model, person(0), between=lambda a: weights(a.model)), r), 'being watched changed something'
+    looked = driven(mode, model, person(0), between=lambda a: weights(a.model))
+    assert same(looked, r), 'being watched changed something'
 
 def test_online_counts_frames_not_steps(model):
     a = Adaptation(model, person(0), replace(FAST, per_frame=2))

@@ -9,7 +9,7 @@ __all__ = ['MEMORY', 'LATEST', 'MOST', 'MODES', 'FILES', 'SAVE', 'CHUNK', 'OTHER
            'box_identity', 'open_work', 'clear_work', 'person_in', 'results_of', 'smoothed', 'run_summary', 'write_all',
            'write_results', 'finished_result', 'personalize_video']
 
-# %% ../nbs/library/52_your_video.ipynb #775d3da1
+# %% ../nbs/library/52_your_video.ipynb #ff5ab8ae
 import io
 import json
 import os
@@ -25,10 +25,10 @@ from fastcore.basics import patch
 from tqdm.auto import tqdm
 from . import __version__
 
-from .basics import TTPError, atomic_path
+from .basics import LazyFrames, TTPError, atomic_path
 from .joint_model import JointModel
 from .geometry import box_to_center_scale
-from .clips import Clip, LazyFrames, predict
+from .clips import Clip, predict
 from .checkpoints import apply_profile, checksum, save_profile
 from .personalization import TTPConfig
 from .video import Frames, input_errors, open_frames
@@ -392,7 +392,8 @@ def make_task(
     "Puts lens, memory and adaptation together."
     lens = lens_for(boxes, video.size, trained.cfg.size)
     room = room_for(lens.size, LATEST)
-    clip = Clip('film', through(video, lens, room), lens.boxes(boxes), skel=trained.cfg.skeleton)   # names the draws
+    # 'film' is a key of the adaptation's random draws
+    clip = Clip('film', through(video, lens, room), lens.boxes(boxes), skel=trained.cfg.skeleton)
     run = None
     if job.mode == 'online': run = online_adaptation(job, clip, trained, start, room)
     if job.mode == 'offline': run = offline_adaptation(job, clip, trained, start)
