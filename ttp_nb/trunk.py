@@ -6,7 +6,9 @@
 __all__ = ['DEPTHS', 'residual_stage', 'deconv_layers', 'Trunk', 'count_parameters', 'PoseResNet', 'heatmap_loss',
            'imagenet_state', 'load_imagenet']
 
-# %% ../nbs/05_trunk.ipynb #0907765a
+# %% ../nbs/05_trunk.ipynb #202a8ea3
+from pathlib import Path
+
 from torch import nn, Tensor
 
 from .basics import IMAGENET, TTPError, read_weights
@@ -153,8 +155,9 @@ def imagenet_state(
     "ImageNet weights of a ResNet; raises `TTPError` when they cannot be had."
     import torchvision
     there = sorted(IMAGENET.glob(f'resnet{depth}-*.pth'))
-    if file or there:
-        return read_weights(file or there[0])
+    file = Path(file) if file else next(iter(there), None)
+    if file and file.is_file():
+        return read_weights(file)
     try:
         net = getattr(torchvision.models, f'resnet{depth}')(weights='IMAGENET1K_V1')
     except (OSError, RuntimeError) as e:   # no connection, a damaged file
