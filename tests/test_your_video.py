@@ -1,5 +1,5 @@
 """Your own video: killed and resumed to the same bytes, a row for every frame, flat memory, any skeleton."""
-import io, json, os, re, signal, struct, subprocess, sys, time
+import io, json, os, re, shutil, signal, struct, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 import av, cv2, numpy as np, psutil, pytest, torch
@@ -210,11 +210,27 @@ def test_beginning_anew_may_be_killed_too(ttp, whole, d):
     assert ttp(*job(d, 'online'), '--out', d/'out', moment=('before.jsonl', 0, 'gone'))==-signal.SIGKILL
     ends_as(whole, 'online', ttp, d, '--resume')
 
-def wait_for(what, p, patience=120):
+def came_first(what, p, patience=120):
+    "Whether something happens before a process ends."
     end = time.monotonic()+patience
     while not what():
-        assert p.poll() is None and time.monotonic()<end, f'ended with {p.poll()} first'
+        if p.poll() is not None: return False
+        assert time.monotonic()<end, 'it hangs'
         time.sleep(.005)
+    return True
+
+def signalled(start, work):
+    "A run gets Ctrl-C, the next one kill -9: the first one's words; None where one was done before its signal."
+    p = start(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    came_first(lambda: (work/'before.jsonl').is_file(), p)
+    p.send_signal(signal.SIGINT)
+    err = p.communicate(timeout=120)[1]
+    if p.returncode in (0, 4): return None
+    assert p.returncode==130, err
+    p = start('--resume', stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    came_first(lambda: len(Ledger(work/'before.jsonl').read())==T, p)
+    p.kill()
+    return err if p.wait(60)==-signal.SIGKILL else None
 
 @pytest.mark.skipif(os.name=='nt', reason='Windows has other signals')
 def test_interrupted_and_killed_as_a_user_starts_it(d, tmp_path):
@@ -225,15 +241,11 @@ def test_interrupted_and_killed_as_a_user_starts_it(d, tmp_path):
     def start(*more, **kw):
         return subprocess.Popen([sys.executable, '-c', code, *argv, *more], text=True, **kw,
                                 env=os.environ | {'OMP_NUM_THREADS': '1'})
-    p = start(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for(lambda: (work/'before.jsonl').is_file(), p)
-    p.send_signal(signal.SIGINT)
-    said, err = p.communicate(timeout=120)
-    assert p.returncode==130 and 'ttp: interrupted; what was done is saved' in err and 'Traceback' not in err
-    p = start('--resume', stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: len(Ledger(work/'before.jsonl').read())==T, p)
-    p.kill()
-    assert p.wait(60)==-signal.SIGKILL and work.is_dir()
+    for _ in range(10): # on a busy machine a run may be done before its signal arrives: once more
+        if err := signalled(start, work): break
+        shutil.rmtree(out)
+    assert err and 'ttp: interrupted; what was done is saved' in err and 'Traceback' not in err
+    assert work.is_dir()
     codes = main([*argv, '--resume']), main([*argv[:-1], str(tmp_path/'one')])
     assert codes[0]==codes[1] and codes[0] in (0, 4)
     # the command line, with its folder, is in the report
