@@ -1,22 +1,13 @@
 """Diagnosis: the angle between the two gradients, and what the network knows, measured without changing anything."""
 from dataclasses import replace
 import numpy as np, pytest, torch
-from tiny import global_state, people, person, same_weights, tiny_model, weights
+from tiny import briefly_trained, global_state, people, person, same_weights, tiny_model, weights
 from ttp_nb.basics import TTPError
 from ttp_nb.diagnosis import alignment, clip_measures, diagnose, fit_body, inspect_keypoints
 from ttp_nb.imm import apply_regression
-from ttp_nb.pairs import offline_pairs
 
 @pytest.fixture(scope='module')
-def model():
-    "Trained a little, so that its running statistics are not those of the start."
-    m = tiny_model().train()
-    opt = torch.optim.Adam(m.parameters(), 1e-2)
-    for s in range(5):
-        p = offline_pairs(person(7), s, 0, 4, (32,32))
-        loss = m(p.target).square().mean() + m.self_supervised_loss(p.target, p.reference)
-        opt.zero_grad(); loss.backward(); opt.step()
-    return m.eval()
+def model(): return briefly_trained()
 
 def hidden(clip): return replace(clip, joints=np.full_like(clip.joints, np.nan), vis=np.zeros_like(clip.vis))
 

@@ -1,6 +1,5 @@
 """Experiments: the table and its file, the same whoever computes it and in whatever order, valid whenever it ends."""
 import json, os
-from pathlib import Path
 from dataclasses import asdict, replace
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
@@ -9,7 +8,6 @@ from ttp_nb.experiments import (ALL, SCENARIOS, adaptation_curves, clip_scenario
                                 evaluate, gain_bars, pck_of, per_clip, read_predictions, run_clips, save_clip, score,
                                 show_table, summary, table_rows)
 from ttp_nb import experiments
-from ttp_nb.drawn_people import new_people
 from ttp_nb.checkpoints import load_model, save_model
 from ttp_nb.clips import predict
 from ttp_nb.personalization import TTPConfig, offline, online
@@ -371,18 +369,3 @@ def test_a_baseline_has_what_is_free(tmp_path):
 def test_the_authors_rules_know_no_more_scenarios(path):
     with pytest.raises(TTPError, match='mirrored'):
         list(run_clips(load_model(path), people(1), ('mirrored',), replace(FAST, authors_rules=True)))
-
-
-# --- new people
-
-LABELS = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'/'labels'
-
-@pytest.mark.skipif(not LABELS.is_dir(), reason=f'needs Penn Action labels in {LABELS} (set TTP_REAL)')
-def test_tracks_of_validation_and_test_are_of_different_videos():
-    a,b,c = (new_people('tracks', split, 12, labels=LABELS, gap=gap) for split,gap in
-             (('valid', 1.), ('test', 1.), ('valid', 0.)))
-    number = lambda clips: {x.name.rpartition('_')[2] for x in clips}
-    assert not number(a) & number(b) and number(a)==number(c) and all(len(x)==36 for x in a+b)
-    assert {x.name for x in a}=={x.name for x in new_people('tracks', 'valid', 12, labels=LABELS)}
-    assert all(np.array_equal(x.joints, y.joints) for x,y in zip(a, c)) # the same motion, other clothes
-    with pytest.raises(TTPError, match='only .* tracks'): new_people('tracks', n=10**4, labels=LABELS, frames=400)

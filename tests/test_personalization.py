@@ -2,7 +2,7 @@
 from dataclasses import replace
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
-from tiny import first, global_state, no_joints, noise_clip, person, same_weights, tiny_model, weights
+from tiny import briefly_trained, first, global_state, no_joints, noise_clip, person, same_weights, tiny_model, weights
 from ttp_nb import personalization
 from ttp_nb.clips import frame_crops, predict
 from ttp_nb.pairs import offline_pairs, online_pairs
@@ -17,15 +17,7 @@ both = pytest.mark.parametrize('run', RUNS.values(), ids=RUNS)
 both_modes = pytest.mark.parametrize('mode', RUNS)
 
 @pytest.fixture(scope='module')
-def model():
-    "Trained a little, so that its running statistics are not those of the start."
-    m = tiny_model().train()
-    opt = torch.optim.Adam(m.parameters(), 1e-2)
-    for s in range(5):
-        p = offline_pairs(person(7), s, 0, 4, (32,32))
-        loss = m(p.target).square().mean() + m.self_supervised_loss(p.target, p.reference)
-        opt.zero_grad(); loss.backward(); opt.step()
-    return m.eval()
+def model(): return briefly_trained()
 
 def same(a, b, model=True):
     return (np.array_equal(a.kp, b.kp) and np.array_equal(a.conf, b.conf) and np.array_equal(a.losses, b.losses)

@@ -7,6 +7,7 @@ from ttp_nb.clips import Clip, in_memory
 from ttp_nb.drawn_people import synthetic_clip
 from ttp_nb.geometry import to_image
 from ttp_nb.joint_model import JointModel, ModelConfig, new_model
+from ttp_nb.pairs import offline_pairs
 from ttp_nb.training import TrainConfig
 
 torch.set_num_threads(1) # the same numbers on any machine, and room for the other test process
@@ -36,6 +37,16 @@ def used_model(kind='joint', **changes):
     opt = torch.optim.Adam(m.parameters(), 1e-2)
     for _ in range(3):
         loss = m(x).square().mean() + (m.self_supervised_loss(x, y) if isinstance(m, JointModel) else 0)
+        opt.zero_grad(); loss.backward(); opt.step()
+    return m.eval()
+
+def briefly_trained():
+    "A tiny joint model, trained a little, so that its running statistics are not those of the start."
+    m = tiny_model().train()
+    opt = torch.optim.Adam(m.parameters(), 1e-2)
+    for s in range(5):
+        p = offline_pairs(person(7), s, 0, 4, (32,32))
+        loss = m(p.target).square().mean() + m.self_supervised_loss(p.target, p.reference)
         opt.zero_grad(); loss.backward(); opt.step()
     return m.eval()
 

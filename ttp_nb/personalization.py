@@ -146,7 +146,7 @@ def offline_turn(self:Adaptation)->list: # the self-supervised loss before the s
                           self.pair_rules, self.pseudo_labels, self.source.hm_size)
     return [adapt_step(self.model, self.opt, pairs, cfg.anchor_weight)]
 
-
+# %% ../nbs/14_personalization.ipynb #515aa104
 @patch
 def online_turn(self:Adaptation)->list: # the loss before each step; none at frames left out
     "The steps at the frame that arrived: each on a new batch (the authors': on the same again)."
