@@ -1,5 +1,6 @@
 """Draws by name, files that appear whole, weights that are no programs, and a package that is light to import."""
 import os
+import pickle
 import subprocess
 import sys
 from itertools import combinations
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
+from safetensors.torch import save_file
 
 from tiny import global_state, leftovers, named
-from ttp_nb.basics import TTPError, atomic_path, read_weights, rng_for, setup_page
+from ttp_nb.basics import TTPError, atomic_path, read_tensors, read_weights, rng_for, setup_page, shipped
 
 
 def python(code, **env):
@@ -92,6 +94,60 @@ def test_files_that_are_no_weights(data, tmp_path):
     with pytest.raises(TTPError, match='none.pth'): read_weights(tmp_path/'none.pth')
     torch.save([torch.zeros(1)], tmp_path/'list.pth')
     with pytest.raises(TTPError, match='holds a list'): read_weights(tmp_path/'list.pth')
+
+
+def test_tensors_come_in_single_precision_under_their_names(tmp_path):
+    file = tmp_path/'w.safetensors'
+    third = torch.tensor([1/3])
+    held = {'half': third.half(), 'brain': third.bfloat16(), 'double': third.double(), 'count': torch.tensor(7),
+            'none': torch.zeros(0, 4)}
+    save_file(held, file)
+    was, got = file.read_bytes(), read_tensors(file)
+    assert got.keys()==held.keys() and {t.dtype for t in got.values()}=={torch.float32}
+    for k, t in held.items(): assert torch.equal(got[k], t.float()), k
+    got['half'] += 1
+    assert file.read_bytes()==was and torch.equal(read_tensors(str(file))['half'], held['half'].float())
+
+POINTER = b'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\nsize 12345\n'
+
+@pytest.mark.parametrize('data', [b'', b'a text', POINTER, b'\xff'*64, b'{"a": 1}', pickle.dumps({'a': 1})],
+                         ids=['empty', 'text', 'pointer', 'ones', 'json', 'pickle'])
+def test_files_that_hold_no_tensors(data, tmp_path):
+    file = tmp_path/'w.safetensors'
+    file.write_bytes(data)
+    with pytest.raises(TTPError, match='w.safetensors cannot be read') as e: read_tensors(file)
+    assert '\n' not in str(e.value)
+
+@pytest.mark.parametrize('share', [.01, .5, .99])
+def test_tensors_of_a_file_cut_short(share, tmp_path):
+    file = tmp_path/'w.safetensors'
+    save_file({'a': torch.zeros(1000)}, file)
+    data = file.read_bytes()
+    file.write_bytes(data[:int(share*len(data))])
+    with pytest.raises(TTPError, match='w.safetensors cannot be read'): read_tensors(file)
+
+def test_tensors_that_are_not_there_or_mean_harm(tmp_path):
+    (tmp_path/'folder.safetensors').mkdir()
+    torch.save(Harm(tmp_path/'marker'), tmp_path/'harm.safetensors')
+    for name in ('none.safetensors', 'folder.safetensors', 'harm.safetensors'):
+        with pytest.raises(TTPError, match=f'{name} cannot be read'): read_tensors(tmp_path/name)
+    assert not (tmp_path/'marker').exists()
+
+def test_what_comes_along_is_found_from_anywhere(tmp_path, monkeypatch):
+    here = shipped('small_joint')
+    monkeypatch.chdir(tmp_path)
+    assert shipped('small_joint')==here and here.is_absolute() and here.is_file()
+    with pytest.raises(TTPError, match='no_such_model.*--model'): shipped('no_such_model')
+
+def test_starting_weights_come_along_and_are_small():
+    file = shipped('movenet_lightning')
+    assert file.stat().st_size<4.8e6
+    assert all(t.isfinite().all() for t in read_tensors(file).values())
+
+def test_outside_of_a_clone_nothing_comes_along(tmp_path, monkeypatch):
+    import ttp_nb
+    monkeypatch.setattr(ttp_nb, '__file__', str(tmp_path/'site-packages'/'ttp_nb'/'__init__.py'))
+    with pytest.raises(TTPError, match='small_joint.safetensors is not there: run from a clone'): shipped('small_joint')
 
 
 # --- pages

@@ -1,5 +1,5 @@
 """Networks saved and read back whole; broken files refused by name; profiles that come back within a rounding."""
-import json, pickle, subprocess, sys
+import json, pickle, re, subprocess, sys
 from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np, pytest, torch
@@ -7,14 +7,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tiny import IN_USE, TINY, global_state, leftovers, person, same_weights, tiny_model, used_model, weights
 from ttp_nb import joint_model
-from ttp_nb.basics import TTPError
-from ttp_nb.checkpoints import (apply_profile, check_state, checksum, load_model, read_card, read_config, read_profile,
-                                save_model, save_profile, shipped, weight_changes)
+from ttp_nb.basics import TTPError, shipped
+from ttp_nb.checkpoints import (apply_profile, check_state, checksum, load_model, own_weights, read_card, read_config,
+                                read_profile, save_model, save_profile, weight_changes)
 from ttp_nb.clips import predict
-from ttp_nb.joint_model import JointModel, ModelConfig, paper_config
+from ttp_nb.joint_model import JointModel, ModelConfig, new_model, paper_config, people_config
 from ttp_nb.perceptual import VGG_START, VGGFeatures
 from ttp_nb.personalization import TTPConfig, offline
-from ttp_nb.skeletons import COCO17, H36M16, PENN13, Skeleton
+from ttp_nb.skeletons import COCO17, H36M16, PENN13, PEOPLE18, Skeleton
+from ttp_nb.trunk import load_pyramid
 
 @pytest.fixture(scope='module')
 def model(): return used_model()
@@ -95,7 +96,8 @@ def test_strided_weights_are_saved_by_value(tmp_path):
     save_model(m, tmp_path/'m.safetensors')
     assert same_weights(weights(load_model(tmp_path/'m.safetensors')), weights(m))
 
-@pytest.mark.parametrize('cfg', [ModelConfig(), paper_config(), paper_config(18, size=(96,128), skeleton=COCO17),
+@pytest.mark.parametrize('cfg', [ModelConfig(), people_config(), people_config(size=(96,160), shrink=1), paper_config(),
+                                 paper_config(18, size=(96,128), skeleton=COCO17),
                                  replace(TINY, shared=True),
     ModelConfig(skeleton=Skeleton('two', ['a', 'b'])), ModelConfig(skeleton=H36M16, filters=(8,), dropout=0.)])
 def test_a_configuration_survives_json(cfg):
@@ -132,6 +134,66 @@ def test_vgg_weights_stay_out_of_the_file(tmp_path, monkeypatch):
     assert read_card(path)['parameters']==sum(p.numel() for k,p in m.named_parameters() if 'features' not in k)
 
 
+# --- models for people: the mobile trunk, and a loss whose features come along
+
+@pytest.fixture(scope='module')
+def people():
+    m = new_model('joint', people_config())
+    load_pyramid(m.trunk)
+    m.perceptual(torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32))
+    return m.eval()
+
+def test_a_model_for_people_comes_back(people, tmp_path):
+    path = tmp_path/'m.safetensors'
+    save_model(people, path)
+    n = load_model(path, PEOPLE18)
+    assert n.cfg==people.cfg and same_weights(weights(n), weights(people)) and not n.training
+    x,y = torch.randn(2, 1, 3, 128, 128, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for a,b in zip(n.pose(x), people.pose(x)): assert torch.equal(a, b)
+        assert torch.equal(n.reconstruct(n.pose(x)[1], y), people.reconstruct(people.pose(x)[1], y))
+        was = people.perceptual.mean.clone()
+        assert torch.equal(n.self_supervised_loss(x, y), people.self_supervised_loss(x, y))
+        people.perceptual.mean = was
+
+def test_a_file_for_people_holds_nothing_that_comes_along_anyway(people, tmp_path):
+    save_model(people, tmp_path/'m.safetensors')
+    names = load_file(tmp_path/'m.safetensors').keys()
+    assert names==own_weights(people).keys() and 'perceptual.mean' in names
+    fixed = {k for k in people.state_dict() if k.startswith('perceptual.features')}
+    assert len(fixed)==14 and not fixed & names and people.state_dict().keys()-fixed==names
+    assert (tmp_path/'m.safetensors').stat().st_size<12e6
+    assert read_card(tmp_path/'m.safetensors')['config']['trunk']=='mobile'
+
+def test_a_baseline_for_people_comes_back(tmp_path):
+    net = new_model('baseline', people_config())
+    save_model(net, tmp_path/'b.safetensors')
+    n = load_model(tmp_path/'b.safetensors')
+    assert same_weights(weights(n), weights(net)) and read_card(tmp_path/'b.safetensors')['kind']=='baseline'
+
+@pytest.mark.parametrize('kind', ['joint', 'baseline'])
+def test_weights_of_another_trunk(kind, tmp_path):
+    "A card of the one kind of trunk beside weights of the other, both ways, the features' width being the same."
+    small = dict(skeleton=PENN13, keypoints=5, appearance=(4,8), pose=(4,8), renderer=(8,6,4), filters=(8,), heads=2)
+    mobile, resnet = people_config(size=(32,32), **small), replace(TINY, filters=(8,), first_vgg=True)
+    for of_weights,of_card in ((mobile, resnet), (resnet, mobile)):
+        save_model(new_model(kind, of_weights), tmp_path/'m.safetensors')
+        recard(tmp_path/'m.safetensors', config=asdict(of_card))
+        text = refused(tmp_path/'m.safetensors', 'with another trunk', 'the first is trunk.', 'same run')
+        wrong,names = map(int, re.search(r'(\d+) of (\d+) tensors', text).groups())
+        assert 100<wrong<=names, text
+
+def test_a_card_names_a_trunk_that_does_not_exist(saved):
+    recard(saved, config=asdict(TINY) | dict(trunk='hourglass'))
+    refused(saved, 'm.json', "no trunk 'hourglass'", "'resnet' or 'mobile'")
+
+def test_cards_from_before_there_were_two_trunks(model, saved):
+    entries = {k: v for k,v in asdict(TINY).items() if k not in ('trunk', 'shrink', 'first_vgg')}
+    recard(saved, config=entries)
+    n = load_model(saved)
+    assert n.cfg==TINY and same_weights(weights(n), weights(model))
+
+
 # --- files that are not there, broken, or of something else
 
 def test_no_such_file(tmp_path):
@@ -151,9 +213,6 @@ def test_the_models_that_come_along(name):
     c = person(1, 'valid', 8)
     d = np.linalg.norm(predict(m, c)[0]-c.joints, axis=-1)[c.vis]
     assert np.median(d)<.2*np.ptp(c.joints[c.vis][:,1]), 'joints are found nowhere near'
-
-def test_a_shipped_model_is_found_or_missed_by_name():
-    with pytest.raises(TTPError, match='no_such_model.*--model'): shipped('no_such_model')
 
 def test_the_card_is_missing(saved):
     saved.with_suffix('.json').unlink()

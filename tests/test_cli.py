@@ -2,11 +2,10 @@
 import json, os, re, shutil, subprocess, sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from urllib.error import URLError
 import av, cv2, numpy as np, pytest, torch
 from scipy.io import loadmat, savemat
 from tiny import leftovers, noise_clip, person, tiny_model
-from ttp_nb import checkpoints, cli, drawn_people, recipe_runs
+from ttp_nb import basics, cli, drawn_people, recipe_runs
 from ttp_nb import person as person_module
 from ttp_nb.penn import write_penn
 from ttp_nb.cli import check_folder, main, make_parser
@@ -387,7 +386,7 @@ def test_the_demo(ttp, model, tmp_path, monkeypatch):
     for x in ('demo.png', 'before_after.mp4', 'results.json', 'make lab'): assert x in r.out
 
 def test_a_demo_without_a_model_uses_the_one_that_comes_along(ttp, tmp_path, monkeypatch):
-    for m in (checkpoints, recipe_runs): monkeypatch.setattr(m, 'shipped', lambda name: tmp_path/f'{name}.safetensors')
+    for m in (basics, recipe_runs): monkeypatch.setattr(m, 'shipped', lambda name: tmp_path/f'{name}.safetensors')
     no_drawing(monkeypatch)
     for command in ('demo', 'evaluate'):
         refused(ttp(command, '--out', tmp_path/'out'), tmp_path/'small_joint.safetensors')
@@ -560,10 +559,9 @@ def test_nobody_is_there(own, monkeypatch, tmp_path):
     assert not (tmp_path/'out'/'keypoints.json').exists()
 
 def test_the_detector_cannot_be_had(own, monkeypatch, tmp_path):
-    def no_net(*a, **kw): raise URLError('no network')
-    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    monkeypatch.setattr('torch.hub.download_url_to_file', no_net)
-    unusable(own(box=None), 'weights', 'no network', '--box')
+    def absent(): raise TTPError('movenet_lightning.safetensors is not there.')
+    monkeypatch.setattr(person_module, 'ready_estimator', absent)
+    unusable(own(box=None), 'ready estimator', 'not there', '--box')
 
 def test_somebody_is_found(own, monkeypatch, tmp_path):
     found = np.array([[15, 8, 60, 52, .9]])

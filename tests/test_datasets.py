@@ -11,9 +11,8 @@ from ttp_nb.metrics import clip_pck, pck, within_pixels
 from ttp_nb.clips import Clip
 from ttp_nb.skeleton_files import write_skeleton
 from ttp_nb.video import natural
-from ttp_nb.penn import write_penn
 from ttp_nb.datasets import (_dlc_labels, _side, bbc_clips, coco_clips, dlc_clips, frames_apart, hm36_clips,
-                             image_frames, image_paths, read_clips, read_hm36_labels)
+                             image_frames, image_paths, read_hm36_labels)
 
 
 def image(path, size=(64,48), value=90):
@@ -597,7 +596,7 @@ def test_coco_which_category(tmp_path):
     d['categories'][0]['keypoints'] = ['tail']
     says('2 categories have keypoints', coco_clips, save(tmp_path, d))
     d['categories'] = []
-    says('0 categories', coco_clips, save(tmp_path, d))
+    says('no category has keypoints', coco_clips, save(tmp_path, d))
     d = coco(two()); del d['categories'][0]['id']
     assert len(coco_clips(save(tmp_path, d))[0])==2
 
@@ -719,26 +718,7 @@ def test_coco_files_that_are_none(tmp_path):
     says("'categories'", coco_clips, tmp_path/'x.json')
 
 
-# --- one function for all
-
-def test_read_clips(tmp_path, bbc, hm36):
-    root = tmp_path/'coco'
-    save(root, coco({'a':np.ones((2,3,2))})); save(root, coco({'b':np.ones((2,3,2))}), 'train.json')
-    for split,names in dict(test=['a'], train=['b'], all=['b','a']).items():
-        assert [c.name for c in read_clips('coco', root, split)[0]]==names
-    assert [c.name for c in read_clips('coco', root/'test.json', 'train')[0]]==['a']
-    assert [c.name for c in read_clips('bbc', bbc[0])[0]]==[c.name for c in bbc_clips(bbc[0])[0]]
-    assert [c.name for c in read_clips('hm36', hm36, 'train')[0]]==[c.name for c in hm36_clips(hm36, 'train')[0]]
-    frames = np.zeros((2,32,32,3), np.uint8)
-    write_penn([Clip('p', frames, [[1,1,30,30]]*2, np.full((2,13,2), 9.))], tmp_path/'penn', [False])
-    assert [c.name for c in read_clips('penn', tmp_path/'penn')[0]]==['0001']
-    for kind in ('mpii', '', None, ['bbc']): says('penn, bbc, hm36, coco', read_clips, kind, root)
-    says("split must be", read_clips, 'coco', root, 'val')
-    (root/'train.json').unlink()
-    says('train.json', read_clips, 'coco', root, 'train')
-    save(root, coco({'a':np.ones((2,3,2))}), 'train.json')
-    says('share the name', read_clips, 'coco', root, 'all')
-
+# --- images that cannot be read
 
 def test_a_broken_image_is_named(hm36):
     (hm36/'9_2'/'1.jpg').write_bytes(b'no image')
@@ -787,8 +767,8 @@ def test_dlc_plain(tmp_path):
     assert len(train)==10 and test.name==train.name=='a'
     assert (test.torso==c.torso[0]).all() and (train.torso==c.torso[0]).all()
     assert np.array_equal(train.joints, np.delete(kps, [4,9], 0), equal_nan=True)
-    assert len(read_clips('dlc', tmp_path)[0][0])==2
-    assert len(read_clips('dlc', tmp_path/'CollectedData_me.csv', 'train')[0][0])==10
+    assert len(dlc_clips(tmp_path)[0][0])==2
+    assert len(dlc_clips(tmp_path/'CollectedData_me.csv', 'train')[0][0])==10
     says("split must be 'test'", dlc_clips, tmp_path, 'valid')
 
 
@@ -930,10 +910,10 @@ MICE = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'
 
 @pytest.mark.skipif(not MICE.is_dir(), reason='needs animals_mirror_mouse in TTP_REAL')
 def test_dlc_real_mouse():
-    (c,),absent = read_clips('dlc', MICE, 'all')
+    (c,),absent = dlc_clips(MICE, 'all')
     assert len(c)==90 and len(c.skel)==17 and c.size==(396,406) and absent==[]
     assert c.vis.mean()==pytest.approx(.912, abs=.001)
     assert c.joints[0,0].tolist()==[77.25,36.25] and not c.vis[0,4] and (c.boxes==[0,0,395,405]).all()
-    assert [len(read_clips('dlc', MICE, s)[0][0]) for s in ('train','test')]==[72,18]
+    assert [len(dlc_clips(MICE, s)[0][0]) for s in ('train','test')]==[72,18]
     inside = (c.joints>=-.5)&(c.joints<=np.array(c.size)-.5)
     assert inside[c.vis].mean()>.99

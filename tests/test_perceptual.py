@@ -55,6 +55,19 @@ def test_vgg_never_learns_but_lets_the_gradient_through(vgg):
     assert out.grad.abs().sum() > 0 and target.grad is None
     assert count_parameters(loss) == 0 and all(p.grad is None for p in loss.parameters())
 
+
+# ---- the loss
+
+@pytest.mark.parametrize('size', [(16,24), (8,12), (15,23), (16,12)])
+def test_a_larger_target_is_averaged_down(size):
+    out,target = rand(2, 3, *size),rand(2, 3, 32, 48, seed=1)
+    small = F.adaptive_avg_pool2d(target, size)
+    loss,same = PerceptualLoss(MultiScale(2)),PerceptualLoss(MultiScale(2))
+    assert torch.equal(loss.differences(out, target), same.differences(out, small))
+    assert torch.equal(loss(out, target), same(out, small)) and torch.equal(loss.mean, same.mean)
+    if 48 % size[1] == 32 % size[0] == 0: # then it is the mean of the pixels that a pixel covers
+        close(small, target.view(2, 3, size[0], 32//size[0], size[1], 48//size[1]).mean((3,5)))
+
 def terms(features, a, b): return torch.stack([F.mse_loss(x, y) for x,y in zip(features(a), features(b))])
 
 def pictures(seed): return rand(2, 3, 16, 16, seed=seed)*(1+seed)

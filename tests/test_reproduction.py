@@ -13,8 +13,8 @@ from scipy.io import loadmat, savemat
 from test_recipe_files import B, F, FILES, FINAL, J, N
 from tiny import first, leftovers, noise_clip, person, tiny_model
 from ttp_nb import experiments as E
-from ttp_nb.basics import TTPError, read_weights
-from ttp_nb.checkpoints import read_card, shipped
+from ttp_nb.basics import TTPError, read_weights, shipped
+from ttp_nb.checkpoints import read_card
 from ttp_nb.cli import main
 from ttp_nb.penn import write_penn
 from ttp_nb.personalization import TTPConfig, offline, online
@@ -59,7 +59,7 @@ SHORT = ('TRAIN.END_EPOCH', 1, 'TRAIN.LIMIT_EPOCH_SIZE', 2, 'TRAIN.BATCH_SIZE_PE
 
 # --- the authors' files
 
-@pytest.mark.parametrize('penn', ['noise', 'real'], indirect=True)
+@pytest.mark.parametrize('penn', ['real' if (REAL/'frames').is_dir() else 'noise'], indirect=True)
 def test_the_four_files_one_after_the_other(penn, capfd):
     said = ttp(capfd, 'train', '--cfg', f'{B}.yaml', *SHORT, 'MODEL.INIT_WEIGHTS', 'false')
     base = Path(f'output/penn/pose_resnet/{B}')

@@ -3,9 +3,10 @@ import subprocess, sys
 from dataclasses import FrozenInstanceError
 import numpy as np, pytest
 from ttp_nb.basics import TTPError
-from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton, draw_pose, joint_colors, show_images
+from ttp_nb.skeletons import (BBC7, COCO17, H36M16, JHMDB15, LSP14, PENN13, PEOPLE18, Skeleton, draw_pose, joint_colors,
+                              show_images)
 
-ALL = [PENN13, BBC7, H36M16, COCO17]
+ALL = [PENN13, BBC7, H36M16, COCO17, JHMDB15, LSP14, PEOPLE18]
 IMG = np.full((64,80,3), 60, np.uint8)
 
 
@@ -14,7 +15,7 @@ def test_constants_are_consistent(skel):
     assert sorted(skel.flip) == list(range(len(skel))) and skel.flip.dtype == np.int64
     assert (skel.flip[skel.flip] == np.arange(len(skel))).all()
     middle = {skel.joints[j] for j in range(len(skel)) if skel.flip[j]==j}
-    assert middle <= {'head', 'nose', 'pelvis', 'thorax', 'neck'}
+    assert middle <= {'head', 'head_top', 'nose', 'pelvis', 'belly', 'thorax', 'neck'}
     for r,l in skel.pairs: assert skel.joints[r].startswith('right_') and skel.joints[l].startswith('left_')
     assert sorted(i for p in skel.parts.values() for i in p) == list(range(len(skel)))
     limbs = {frozenset(l) for l in skel.limbs}
@@ -26,6 +27,27 @@ def test_constants_are_consistent(skel):
 def test_torsos_are_those_of_the_metrics():
     assert PENN13.torso == ((1,2), (7,8)) and H36M16.torso == ((8,), (2,3)) and BBC7.torso is None
     assert [H36M16.joints[j] for j in (8,2,12,13)]==['neck', 'right_hip', 'right_shoulder', 'left_shoulder']
+    for skel in (COCO17, JHMDB15, LSP14, PEOPLE18): # from the middle of the shoulders to that of the hips
+        ends = [{skel.joints[j] for j in group} for group in skel.torso]
+        assert ends==[{'right_shoulder', 'left_shoulder'}, {'right_hip', 'left_hip'}], skel.name
+
+
+def test_orders_are_those_of_the_data_sets():
+    "As their read-me files number the joints; a label file says nothing but numbers."
+    assert len(JHMDB15)==15 and len(LSP14)==14 and len(PEOPLE18)==18
+    assert JHMDB15.joints[:3]==('neck', 'belly', 'head')
+    assert JHMDB15.joints[3:]==tuple(f'{side}_{part}' for part in ('shoulder', 'hip', 'elbow', 'knee', 'wrist', 'ankle')
+                                     for side in ('right', 'left'))
+    leg,arm = ('ankle', 'knee', 'hip'),('wrist', 'elbow', 'shoulder')
+    along = lambda limb: tuple(f'right_{part}' for part in limb)+tuple(f'left_{part}' for part in limb[::-1])
+    assert LSP14.joints==along(leg)+along(arm)+('neck', 'head_top')
+
+
+def test_the_joints_of_people_serve_every_data_set():
+    assert PEOPLE18.joints==(*COCO17.joints, 'head') and PEOPLE18.pairs==COCO17.pairs and PEOPLE18.limbs==COCO17.limbs
+    assert set(PENN13.joints)<set(PEOPLE18.joints)
+    assert set(JHMDB15.joints)-set(PEOPLE18.joints)=={'neck', 'belly'}
+    assert set(LSP14.joints)-set(PEOPLE18.joints)=={'neck', 'head_top'}
 
 
 @pytest.mark.parametrize('kw,says', [

@@ -1,10 +1,13 @@
 """The trunk at awkward sizes: shapes, invariances, gradients; what is said when weights are amiss."""
-import pytest, torch, torchvision
+import numpy as np, pytest, torch, torchvision
+from safetensors.torch import load_file, save_file
 from torch import nn
 from tiny import close, named, rand, untouched
-from ttp_nb.basics import TTPError
-from ttp_nb.trunk import (DEPTHS, PoseResNet, Trunk, count_parameters, deconv_layers, heatmap_loss, load_imagenet,
-                          residual_stage)
+from ttp_nb.basics import TTPError, shipped
+from ttp_nb.geometry import MEAN, STD, to_tensor
+from ttp_nb.trunk import (AT_MEAN, DEPTHS, MOBILE_STAGES, PER_STD, InvertedResidual, MobileTrunk, PoseResNet,
+                          SeparableConv, Trunk, conv_same, count_parameters, deconv_layers, heatmap_loss, load_imagenet,
+                          load_pyramid, residual_stage)
 
 THIN = dict(width=8, filters=(8,8,8))
 SIDES = [(64,64), (64,96), (96,32)] # H,W
@@ -74,6 +77,139 @@ def test_stages_and_doublings():
     assert deconv_layers(4, ())(x).shape == x.shape
     assert deconv_layers(4, (3,2))(x).shape == (2, 2, 36, 48)
     assert all(m.bias is None for m in deconv_layers(4) if isinstance(m, nn.ConvTranspose2d))
+
+
+# ---- the mobile trunk
+
+@pytest.fixture(scope='module')
+def mobile(): return load_pyramid(MobileTrunk()).eval()
+
+def test_the_pyramid_gives_what_movenet_gives(mobile):
+    "Numbers of this code, which agreed with the packaged graph's to 7e-6 on the same input."
+    with torch.no_grad(): f = mobile.pyramid(rand(2, 3, 64, 96))
+    assert f.shape == (2, 24, 16, 24) and (f >= 0).all()
+    close(f[1,:,7,11], [.079068,.093408,.115427,.145724,0,0,0,.054014,.105801,0,.148217,0,0,.110709,.087637,0,.254925,0,
+                        .029766,.313737,.111355,.131049,0,.271477], 1e-4)
+    close(f[0,8,::5,::6], [[.130207,.106161,.113418,.094255], [.123354,.099686,.117665,.095305],
+                           [.123053,.247809,.079935,.079892], [.171963,.168915,.104893,.099372]], 1e-4)
+    close(f.mean((0,2,3))[::4], [.073833,.065743,.117528,.084695,.269361,.170469], 1e-4)
+
+def test_colours_arrive_between_minus_1_and_1(mobile):
+    "What our crops are normalised with is undone, whatever it is: black is -1 and white 1."
+    seen = []
+    hook = mobile.pyramid.stem.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    with torch.no_grad():
+        for colour in (0, 255): mobile(to_tensor(np.full((1,64,64,3), colour, np.uint8)))
+    hook.remove()
+    close(seen[0], torch.full((1, 3, 64, 64), -1.), 1e-5); close(seen[1], torch.ones(1, 3, 64, 64), 1e-5)
+
+def tensorflows(x, conv):
+    "A convolution with TensorFlow's 'SAME' padding, worked out from the sizes at hand."
+    (k,_),(s,_) = conv.kernel_size,conv.stride
+    lack = [max((-(-n//s) - 1)*s + k - n, 0) for n in x.shape[2:]]
+    pad = [lack[1]//2, lack[1] - lack[1]//2, lack[0]//2, lack[0] - lack[0]//2]
+    return torch.nn.functional.conv2d(torch.nn.functional.pad(x, pad), conv.weight, conv.bias, s, 0, 1, conv.groups)
+
+@pytest.mark.parametrize('kernel', [1, 3])
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('groups', [1, 4])
+def test_padding_is_tensorflows(kernel, stride, groups):
+    layer,x = conv_same(4, 8, kernel, stride, groups),rand(2, 4, 6, 10)
+    close(layer(x), tensorflows(x, layer[-1]))
+    assert conv_same(4, 8, kernel, stride, groups, bias=False)[-1].bias is None
+
+@pytest.mark.parametrize('c,stride,wider', [(6,1,6), (6,2,6), (4,1,6), (4,2,1), (4,1,1)])
+def test_inverted_residuals(c, stride, wider):
+    block,x = InvertedResidual(4, c, stride, wider),rand(2, 4, 8, 12)
+    kept,y = x.clone(),block(x)
+    assert y.shape == (2, c, 8//stride, 12//stride) and torch.equal(x, kept)
+    assert block.adds == (stride == 1 and c == 4) and (block.expand is None) == (wider == 1)
+    for p in block.project.parameters(): nn.init.zeros_(p)
+    close(block(x), x if block.adds else 0*y) # with nothing to correct it is the identity, where it adds
+    assert SeparableConv(4, c)(x).shape == (2, c, 8, 12) and (SeparableConv(4, c)(x) >= 0).all()
+
+def test_the_mobile_trunk_has_movenets_shape():
+    with torch.device('meta'): trunk = MobileTrunk()
+    assert sum(n for _,n,_,_ in MOBILE_STAGES) == 17 and count_parameters(trunk.pyramid) == 2_299_168
+    assert count_parameters(trunk) == 2_300_984
+    assert not [k for k in trunk.state_dict() if 'per_std' in k or 'at_mean' in k] # constants, not weights
+
+def test_nothing_of_a_batch_leaks_into_a_crop(mobile):
+    assert not [m for m in mobile.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    assert not [m for m in mobile.modules() if isinstance(m, (nn.Dropout, nn.GroupNorm, nn.LayerNorm))]
+    x,before = rand(4, 3, 64, 64),{k: v.clone() for k,v in mobile.state_dict().items()}
+    for net in (mobile.eval(), mobile.train()): # no difference between the modes
+        with torch.no_grad():
+            for i in range(4): close(net(x)[i:i+1], net(x[i:i+1]))
+    mobile.eval()
+    assert all(torch.equal(v, before[k]) for k,v in mobile.state_dict().items())
+
+TRUNKS = dict(small=lambda: Trunk(18, 8, 3, (8,8,6), True), published=lambda: Trunk(18, **THIN),
+              mobile=lambda: MobileTrunk(10))
+
+@pytest.mark.parametrize('which', TRUNKS)
+def test_one_interface_for_all_trunks(which):
+    trunk = TRUNKS[which]().eval()
+    assert trunk.down % trunk.stride == 0 and trunk.channels in (6,8,10)
+    for H,W in [(trunk.down, trunk.down), (64,96), (128,64)]:
+        x = rand(2, 3, H, W)
+        kept,h,w = x.clone(),H//trunk.stride,W//trunk.stride
+        assert trunk(x).shape == (2, trunk.channels, h, w) and torch.equal(x, kept)
+        net = PoseResNet(5, trunk)
+        assert net(x).shape == (2, 5, h, w) and net.trunk is trunk
+
+@pytest.mark.parametrize('which', TRUNKS)
+def test_gradient_reaches_every_parameter_of_any_trunk(which):
+    torch.manual_seed(0)
+    assert untouched(PoseResNet(13, TRUNKS[which]()), rand(2, 3, 64, 64)) == []
+
+def test_gradient_reaches_movenets_weights(mobile):
+    "Some of its ReLU6 channels never fire; every layer learns all the same."
+    net,x = PoseResNet(18, mobile),rand(2, 3, 64, 64).requires_grad_()
+    net(x).square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters()) and x.grad.any()
+    assert not [k for k,p in net.named_parameters() if k.endswith('weight') and not p.grad.any()]
+    net.zero_grad()
+
+def test_movenets_weights_arrive():
+    trunk = MobileTrunk(16)
+    widen = {k: v.clone() for k,v in trunk.widen.state_dict().items()}
+    assert load_pyramid(trunk) is trunk
+    held = load_file(shipped('movenet_lightning'))
+    for k,v in trunk.pyramid.state_dict().items(): assert torch.equal(v, held[f'pyramid.{k}'].float()), k
+    assert all(torch.equal(v, widen[k]) for k,v in trunk.widen.state_dict().items()) # the new layer stays
+    assert all(p.requires_grad and p.dtype == torch.float32 for p in trunk.parameters())
+
+def test_the_constants_undo_imagenets_normalisation():
+    close(torch.tensor(PER_STD), 2*torch.tensor(STD), 1e-6)
+    close(torch.tensor(AT_MEAN), 2*torch.tensor(MEAN) - 1, 1e-6)
+
+def refused(trunk, file):
+    "That the file is refused in one line that names it, and that the trunk is as it was."
+    before = {k: v.clone() for k,v in trunk.state_dict().items()}
+    with pytest.raises(TTPError) as e: load_pyramid(trunk, file)
+    assert str(file) in str(e.value) and '\n' not in str(e.value)
+    assert all(torch.equal(v, before[k]) for k,v in trunk.state_dict().items())
+    return str(e.value)
+
+def test_weights_of_another_network_are_no_pyramid():
+    for other in ('small_joint', 'small_baseline', 'vgg16_first'):
+        said = refused(MobileTrunk(8), shipped(other))
+        assert "no weights of MoveNet Lightning's trunk" in said and 'models/movenet_lightning.safetensors' in said
+
+@pytest.mark.parametrize('how', ['lacking', 'more', 'reshaped'])
+def test_a_pyramid_that_does_not_fit(how, tmp_path):
+    held,k = load_file(shipped('movenet_lightning')),'pyramid.stem.1.weight'
+    held |= {'lacking': {}, 'more': {'pyramid.more': torch.zeros(1)}, 'reshaped': {k: held[k][1:].contiguous()}}[how]
+    if how == 'lacking': del held[k]
+    save_file(held, tmp_path/'w.safetensors')
+    assert 'no weights of MoveNet' in refused(MobileTrunk(8), tmp_path/'w.safetensors')
+
+@pytest.mark.parametrize('data', [b'', b'a text', b'\xff'*64])
+def test_files_that_are_no_pyramid(data, tmp_path):
+    (tmp_path/'w.safetensors').write_bytes(data)
+    assert 'cannot be read' in refused(MobileTrunk(8), tmp_path/'w.safetensors')
+    assert 'cannot be read' in refused(MobileTrunk(8), tmp_path/'none.safetensors')
 
 
 # ---- the supervised loss

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['own_weights', 'write_with_card', 'save_model', 'read_card', 'read_config', 'build', 'check_state', 'check_joints',
-           'load_model', 'checksum', 'shipped', 'weight_changes', 'save_profile', 'read_profile', 'apply_profile']
+           'load_model', 'checksum', 'weight_changes', 'save_profile', 'read_profile', 'apply_profile']
 
 # %% ../nbs/12_checkpoints.ipynb #6f9961b0
 import copy
@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-import ttp_nb
 from torch import nn
 
 from .basics import TTPError, atomic_path
@@ -118,10 +117,11 @@ def check_state(
     "Raises `TTPError` unless names and shapes are the model's."
     own = {k: v.shape for k, v in own_weights(model).items()}
     given = {k: v.shape for k, v in state.items()}
-    wrong = sorted(k for k in own.keys() | given.keys() if own.get(k) != given.get(k))
+    names = own.keys() | given.keys()
+    wrong = sorted(k for k in names if own.get(k) != given.get(k))
     if wrong:
-        raise TTPError(f"{path} holds a network of another size: {len(wrong)} of {len(own)} "
-                       f"tensors do not fit, the first is {wrong[0]}. "
+        raise TTPError(f"{path} holds a network of another size or with another trunk: "
+                       f"{len(wrong)} of {len(names)} tensors do not fit, the first is {wrong[0]}. "
                        "Its card and its weights must come from the same run.")
 
 
@@ -165,18 +165,6 @@ def checksum(
     parts = [weights[k].detach().cpu().contiguous().numpy().tobytes() for k in sorted(weights)]
     conventions = f'{model.cfg.bgr} {model.cfg.origin}'
     return zlib.crc32(conventions.encode() + b''.join(parts))
-
-# %% ../nbs/12_checkpoints.ipynb #025b9019
-def shipped(
-    name:str, # 'small_joint', 'small_shared' or 'small_baseline'
-)->Path: # of the weights
-    "Where a model that comes with the project lies; raises `TTPError` outside of a checkout."
-    root = Path(ttp_nb.__file__).resolve().parent.parent
-    path = root / 'models' / f'{name}.safetensors'
-    if not path.is_file():
-        raise TTPError(f"{path} is not there: run from a clone of the project, "
-                       "or give --model your own weights.")
-    return path
 
 # %% ../nbs/12_checkpoints.ipynb #68d08749
 def weight_changes(

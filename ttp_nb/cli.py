@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['OPTIONS', 'MEANS', 'TRAINED', 'SWITCHES', 'CFG', 'DATA', 'ROOT', 'DEVICE', 'WORKERS', 'MODEL', 'SEED', 'STEPS',
-           'PEOPLE', 'SCENARIO', 'VIDEO_MODE', 'BOX', 'CODES', 'given_options', 'recipe_of', 'say', 'stop',
-           'demo_command', 'load_demo_model', 'write_demo_video', 'print_comparison', 'check_folder', 'synth_command',
-           'evaluate_command', 'scenarios_of', 'train_command', 'reproduce_command', 'probe_command',
-           'personalize_command', 'personalization_settings', 'add_command', 'add_option', 'add_switches',
-           'add_changes', 'demo_options', 'synth_options', 'train_options', 'evaluate_options', 'reproduce_options',
-           'probe_options', 'personalize_options', 'add_file', 'make_parser', 'parse', 'check_args', 'main']
+           'PEOPLE', 'SCENARIO', 'VIDEO_MODE', 'JOINTS', 'BOX', 'CODES', 'given_options', 'recipe_of', 'say', 'stop',
+           'demo_command', 'write_demo_video', 'print_comparison', 'check_folder', 'synth_command', 'evaluate_command',
+           'scenarios_of', 'train_command', 'reproduce_command', 'probe_command', 'personalize_command',
+           'personalization_settings', 'add_command', 'add_option', 'add_switches', 'add_changes', 'demo_options',
+           'synth_options', 'train_options', 'evaluate_options', 'reproduce_options', 'probe_options',
+           'personalize_options', 'add_file', 'make_parser', 'parse', 'check_args', 'main']
 
 # %% ../nbs/library/53_cli.ipynb #a63901c9
 import argparse
@@ -67,33 +67,24 @@ def stop(
 
 # %% ../nbs/library/53_cli.ipynb #fa662117
 def demo_command(
-    args:argparse.Namespace, # clips, seed, out, model, device, workers
+    args:argparse.Namespace, # data, root, clips, seed, out, model, device, workers
 ):
     "Compares before, online and offline on people never seen, and shows the result."
     from ttp_nb.personalization import TTPConfig
-    from ttp_nb.drawn_people import synthetic_clips
     from ttp_nb.experiments import demo_figure
-    path, model = load_demo_model(args)
-    check_folder(args.out)
-    clips, out = synthetic_clips(args.clips, 'test', args.seed), Path(args.out)
+    from ttp_nb.recipe_runs import evaluation_clips, load_weights
+    recipe = recipe_of(args, out='output/demo')
+    path, model = load_weights(recipe)
+    check_folder(recipe.out)
+    clips, absent = evaluation_clips(recipe.data, args.clips, args.seed, say, model.cfg.skeleton)
+    clips, out = clips[:args.clips], Path(recipe.out)
     result = print_comparison(model, path, clips, args, ('before', 'online', 'offline'), TTPConfig(seed=args.seed),
-                              out, data='synthetic', people_seed=args.seed)
+                              out, data=recipe.data.kind, people_seed=args.seed, absent=absent)
     say('drawing the figure and the video')
     demo_figure(out / 'demo.png', model, clips, result, out / 'predictions')
     write_demo_video(clips[0], out)
     say(f'Look at {out}/demo.png and {out}/before_after.mp4; the numbers are in {out}/results.json.\n'
         'Next: `make lab` opens JupyterLab; start with nbs/index.ipynb, which explains how this works.')
-
-
-def load_demo_model(
-    args:argparse.Namespace, # model
-)->tuple: # path of the weights; the network. Raises `TTPError` now rather than after people have been drawn
-    "The model that was asked for, or the small joint one, if it can be loaded and finds Penn Action's joints."
-    from ttp_nb.skeletons import PENN13
-    from ttp_nb.checkpoints import shipped
-    from ttp_nb.official_weights import load_any_model
-    path = Path(args.model) if args.model else shipped('small_joint')
-    return path, load_any_model(path, PENN13)
 
 
 def write_demo_video(
@@ -164,7 +155,7 @@ def evaluate_command(
     path, model = load_weights(recipe)
     say(f'weights: {path}')
     check_folder(recipe.out)
-    clips, absent = evaluation_clips(recipe.data, args.clips, args.seed or 0, say)
+    clips, absent = evaluation_clips(recipe.data, args.clips, args.seed or 0, say, model.cfg.skeleton)
     scenarios = scenarios_of(args.mode or ('' if args.cfg else 'all'), recipe.task)
     print_comparison(model, path, clips, args, scenarios, recipe.personalization, Path(recipe.out),
                      resume=recipe.resume, data=recipe.data.kind, absent=absent)
@@ -227,12 +218,12 @@ def personalize_command(
     args:argparse.Namespace, # file, what, out, model, mode, box, profile, export, smooth, strict, resume, seed, device
 )->int: # 0, or 4 where the trained network's joints were kept
     "Personalises a model to the person in a video: keypoints, a video before and after, a report, a profile."
-    from ttp_nb.checkpoints import shipped
+    from ttp_nb.basics import shipped
     from ttp_nb.your_video import VideoJob, personalize_video
     cfg = personalization_settings(args)
     out = Path(args.out or f'output/{Path(os.path.abspath(args.file)).stem}')
     check_folder(out)
-    job = VideoJob(args.file, out, args.model or shipped('small_joint'), args.mode, args.box, cfg,
+    job = VideoJob(args.file, out, args.model or shipped('people_joint'), args.mode, args.box, cfg, joints=args.joints,
                    profile=args.profile, exports=tuple(args.export.replace(',', ' ').split()), smooth=args.smooth,
                    strict=args.strict, device=args.device, command=args.command_line.replace(' --resume', ''))
     result = personalize_video(job, args.resume, say)
@@ -307,12 +298,13 @@ SWITCHES = {'smooth': 'smooth the joints (One-Euro online, else Savitzky-Golay);
 
 # %% ../nbs/library/53_cli.ipynb #973f45d5
 CFG = (None, "a recipe (.yaml): one of experiments/, or a file of the authors' code")
-DATA = (None, "which data (default: the recipe's, else synthetic)", ('synthetic', 'penn', 'bbc', 'hm36', 'coco', 'dlc'))
-ROOT = (None, "the data's folder (data/README.md has the layouts); without it synthetic people are drawn")
+DATA = (None, "which data: synthetic, penn, jhmdb, lsp, coco, bbc, hm36 or dlc; to train on several, with commas between "
+              "(default: the recipe's, else synthetic)")
+ROOT = (None, "the data's folder, one for each kind (data/README.md has the layouts); without it people are drawn")
 DEVICE = ('cpu', 'cpu, cuda or mps')
 WORKERS = (os.cpu_count() or 1, 'clips personalised at the same time, one a core')
 MODEL = (None, "weights: .safetensors with their card beside them, or a .pth of the authors' code; "
-               "without it the recipe's, else models/small_joint")
+               "without it the recipe's, else the one for such people in models/")
 SEED = (None, "of first weights, of all draws, and of drawn test people (default: the recipe's, else 0)", None, int)
 STEPS = (None, "gradient steps (default: the recipe's, else 5000)", None, int)
 PEOPLE = (None, "synthetic people to train on (default: the recipe's, else 1600)", None, int)
@@ -322,9 +314,11 @@ def demo_options(
     commands, # of the parser
 ):
     "`ttp demo`"
-    add_command(commands, demo_command, 'ttp demo --clips 100 --seed 1 --out output/demo',
-                clips=(60, 'how many people'), seed=(0, 'other seeds, other people'),
-                out=('output/demo', 'folder for the results'), model=MODEL, device=DEVICE, workers=WORKERS)
+    parser = add_command(commands, demo_command, 'ttp demo --data jhmdb --root data/JHMDB --out output/demo',
+                         data=DATA, root=ROOT, clips=(60, 'how many people at most'),
+                         seed=(0, 'of all draws; where people are drawn, of the people too'),
+                         out=('output/demo', 'folder for the results'), model=MODEL, device=DEVICE, workers=WORKERS)
+    parser.set_defaults(cfg=None, what=[])
 
 
 def synth_options(
@@ -380,6 +374,8 @@ def reproduce_options(
 # %% ../nbs/library/53_cli.ipynb #adfbc9fe
 VIDEO_MODE = ('offline', 'learn from the whole video first, or from frame after frame, or not at all',
               ('offline', 'online', 'none'))
+JOINTS = ('', "which joints to write (default: COCO's where the model finds them, else all that it finds)",
+          ('coco17', 'penn13', 'all'))
 BOX = ('', "the person: x0,y0,x1,y1 (corners in pixels), 'frame', or a csv or json file with a box for each frame; "
            'without it the person is looked for')
 
@@ -398,7 +394,7 @@ def personalize_options(
     example = 'ttp personalize my.mp4 --box 410,180,690,1020 --export coco,npz'
     parser = add_command(commands, personalize_command, example,
                          out=('', 'folder for the results (default: output/ and the name of the video)'), model=MODEL,
-                         mode=VIDEO_MODE, box=BOX, profile=('', 'profile.safetensors of an earlier run to begin with'),
+                         mode=VIDEO_MODE, box=BOX, joints=JOINTS, profile=('', 'profile.safetensors of an earlier run to begin with'),
                          export=('', 'other formats, with commas: coco, openpose, dlc, npz'),
                          seed=(None, 'of all draws (default: 0)', None, int), device=DEVICE)
     add_file(parser)
@@ -447,7 +443,8 @@ def check_args(
     args:argparse.Namespace, # parsed
 ):
     "Raises `TTPError` for combinations and devices that cannot work."
-    if getattr(args, 'data', None) not in (None, 'synthetic') and not args.root and not args.cfg:
+    kinds = (getattr(args, 'data', None) or 'synthetic').split(',')
+    if kinds != ['synthetic'] and not args.root and not args.cfg:
         stop(f'--data {args.data} needs --root, the folder with the data.')
     least = {'seed': 0, 'steps': 1, 'clips': 1, 'people': 1, 'test_people': 0, 'workers': 1}
     for name, n in least.items():

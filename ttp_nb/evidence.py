@@ -16,10 +16,10 @@ from time import process_time
 
 import numpy as np
 
-from .basics import TTPError, atomic_path
+from .basics import TTPError, atomic_path, shipped
 from .metrics import bootstrap
 from .clips import in_memory, predict
-from .checkpoints import checksum, shipped
+from .checkpoints import checksum
 from .personalization import TTPConfig, offline
 from .penn import penn_clips
 from .drawn_people import new_people, synthetic_clips

@@ -14,10 +14,11 @@ import re
 import shutil
 import zipfile
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 
 from .basics import TTPError, atomic_path
 from .skeletons import Skeleton
@@ -89,6 +90,19 @@ def _check_result(r):
     fields = {k: _array(getattr(r, k), shape, k) for k, shape in shapes.items()}
     fields |= dict(index=index, size=tuple(int(v) for v in r.size), about=_plain(r.about))
     for k, v in fields.items(): object.__setattr__(r, k, v)   # the way to set a field of a frozen class
+
+# %% ../nbs/library/50_exports.ipynb #c9660d05
+@patch
+def in_joints_of(self:Result,
+    skeleton:Skeleton, # joints that are wanted, all of them among the result's
+)->Result: # the same frames with these joints, in their order
+    "Fewer joints, in another order; raises `TTPError` for one that was not looked for."
+    at = [self.skeleton.index(name) for name in skeleton.joints]
+
+    def of(x): return None if x is None else x[:, at]
+
+    return replace(self, skeleton=skeleton, kp=of(self.kp), conf=of(self.conf), before_kp=of(self.before_kp),
+                   before_conf=of(self.before_conf))
 
 # %% ../nbs/library/50_exports.ipynb #2ce04b39
 def _number(x):

@@ -4,15 +4,19 @@
 
 # %% auto #0
 __all__ = ['PairConfig', 'Augmentation', 'no_augmentation', 'draw_augmentation', 'pair_affine', 'Pairs', 'pair_affines',
-           'make_pairs', 'add_labels', 'near', 'training_pairs', 'clip_pairs', 'online_pairs', 'offline_pairs',
-           'ColorJitter', 'draw_color_jitter', 'turn_hue', 'saturate', 'apply_color_jitter', 'jitter_colors']
+           'make_pairs', 'add_labels', 'draw_bend', 'bend_stills', 'near', 'training_pairs', 'clip_pairs',
+           'online_pairs', 'offline_pairs', 'ColorJitter', 'draw_color_jitter', 'turn_hue', 'saturate',
+           'apply_color_jitter', 'jitter_colors']
 
 # %% ../nbs/11_pairs.ipynb #f0e2175b
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.interpolate import RBFInterpolator
+from scipy.ndimage import zoom
 from torch import Tensor
 
 from .basics import rng_for
@@ -140,23 +144,65 @@ def add_labels(
     pseudo_labels:np.ndarray=None, # (T,J,2) joints instead of annotated ones; NaN where unknown
 )->Pairs: # the same crops, with the targets' labels
     "With joints, visibility, heatmaps and weights; in mirrored crops left and right change names."
-    kp, vis = [], []
+    kp, vis, trusted = [], [], []
     affines = pair_affines(items, augmentation, size)
     for (clip, t, _), M, mirrored in zip(items, affines, augmentation.flip):
         if pseudo_labels is None:
             joints, known = clip.joints[t], clip.vis[t]         # (J,2), (J,)
+            trust = 1. if clip.weight is None else clip.weight[t]
         else:
             joints = pseudo_labels[t]
             known = np.isfinite(joints).all(-1)
+            trust = 1.
         order = clip.skel.flip if mirrored else slice(None)
+        trusted.append(np.broadcast_to(trust, len(known))[order])
         joints = apply_affine(M, joints)
         kp.append(joints[order])
         vis.append(known[order])
     kp, vis = np.stack(kp), np.stack(vis)                       # (B,J,2), (B,J)
     hm, weight = gaussian_targets(kp, vis, size, hm_size, cfg.sigma, cfg.authors_edges)
     heatmaps = torch.from_numpy(hm)                             # (B,J,h,w)
+    weight = weight * np.stack(trusted).astype(weight.dtype)
     weight = torch.from_numpy(weight)                           # (B,J)
     return replace(pairs, kp=kp, vis=vis, heatmaps=heatmaps, weight=weight)
+
+# %% ../nbs/11_pairs.ipynb #02397a8f
+def draw_bend(
+    rng:np.random.Generator, # where the draws come from
+    size:tuple, # (W,H) of the crop
+)->np.ndarray: # (H,W,2) float32: the place x,y that each pixel is taken from
+    "A random affine map and a thin-plate spline on 4x4 control points (IMM, section 3)."
+    far = np.array(size) - 1.
+    middle = far / 2
+    angle, grow = rng.normal(0, [.15, .1])
+    shift = rng.normal(0, .05, 2) * far
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    places = np.stack(np.meshgrid(*np.linspace(0, far, 4).T), -1).reshape(-1, 2)   # (16,2)
+    moved = np.exp(grow) * (places - middle) @ turn.T + middle + shift
+    moved = moved + rng.normal(0, .05, (16, 2)) * far
+    spline = RBFInterpolator(places, moved, kernel='thin_plate_spline')
+    coarse = np.stack(np.meshgrid(*np.linspace(0, far, 17).T), -1)                 # (17,17,2)
+    taken = spline(coarse.reshape(-1, 2)).reshape(coarse.shape)
+    return zoom(taken, (size[1] / 17, size[0] / 17, 1), order=1).astype(np.float32)
+
+
+def bend_stills(
+    pairs:Pairs, # a batch; not changed
+    items:list, # B entries (clip, target frame, reference frame)
+    rng:np.random.Generator, # where the draws come from
+)->Pairs: # a batch in which photographs have a bent reference
+    "References for clips of one frame."
+    stills = [i for i, (clip, *_) in enumerate(items) if len(clip) == 1]
+    if not stills:
+        return pairs
+    reference = pairs.reference.clone()
+    size = reference.shape[3], reference.shape[2]
+    for i in stills:
+        crop = reference[i].permute(1, 2, 0).numpy()            # (H,W,3)
+        bent = cv2.remap(crop, draw_bend(rng, size), None, cv2.INTER_LINEAR,
+                         borderMode=cv2.BORDER_REPLICATE)
+        reference[i] = torch.from_numpy(bent).permute(2, 0, 1)
+    return replace(pairs, reference=reference)
 
 # %% ../nbs/11_pairs.ipynb #c7e74f62
 def near(
@@ -200,6 +246,7 @@ def training_pairs(
         items.append((clip, target, reference))
     augmentation = draw_augmentation(rng, batch, cfg=cfg)
     pairs = make_pairs(items, augmentation, size)
+    pairs = bend_stills(pairs, items, rng)
     return add_labels(pairs, items, augmentation, size, hm_size, cfg)
 
 # %% ../nbs/11_pairs.ipynb #4f7f9b09

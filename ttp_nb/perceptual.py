@@ -94,7 +94,7 @@ class PerceptualLoss(nn.Module):
     "Sum of normalised squared differences of features: TTP's self-supervised loss."
     def __init__(
         self,
-        features:nn.Module, # `MultiScale()` or `VGGFeatures()`
+        features:nn.Module, # `MultiScale()`, `VGGFeatures()` or others with `terms`
         start:tuple=None, # first normalisers, e.g. `VGG_START`; default: the first losses seen
         momentum:float=.01, # of the running mean
     ):
@@ -109,7 +109,7 @@ class PerceptualLoss(nn.Module):
 
     def forward(self,
         out:Tensor, # (B,3,H,W) reconstruction
-        target:Tensor, # (B,3,H,W) what it should be
+        target:Tensor, # what it should be; (B,3,H,W), or larger: then made as small as `out`
     )->Tensor: # scalar; updates the normalisers
         "The normalisers follow the authors' code: updated first, then divided by."
         now = self.differences(out, target)   # (terms,)
@@ -120,13 +120,17 @@ class PerceptualLoss(nn.Module):
 
     def differences(self,
         out:Tensor, # (B,3,H,W) reconstruction
-        target:Tensor, # (B,3,H,W) what it should be
+        target:Tensor, # (B,3,H,W) or larger
     )->Tensor: # (terms,) mean squared differences of the features, not normalised
         "Each term by itself."
+        size = out.shape[2:]
+        if target.shape[2:] != size:
+            target = F.adaptive_avg_pool2d(target, size)   # (B,3,h,w)
         with torch.no_grad():
             wanted = self.features(target.detach())
         found = self.features(out)
-        return torch.stack([F.mse_loss(a, b) for a, b in zip(found, wanted)])
+        terms = [F.mse_loss(a, b) for a, b in zip(found, wanted)]
+        return torch.stack(terms)
 
     def reset(self):
         "The normalisers as they were before the first loss."

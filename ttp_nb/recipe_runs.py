@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['training_config', 'fraction', 'of_actions', 'filed_people', 'beginnings', 'training_clips', 'drawn_training_clips',
-           'labelled_frames', 'evaluation_clips', 'train_recipe', 'check_shape', 'with_joints', 'save_official',
-           'load_weights', 'weights_path']
+           'labelled_frames', 'held_in_memory', 'each_data_set', 'repetitions', 'mixed_clips', 'evaluation_clips',
+           'train_recipe', 'check_shape', 'with_joints', 'save_official', 'load_weights', 'weights_path']
 
 # %% ../nbs/library/34_recipe_runs.ipynb #97ef41dd
 import io
@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .basics import TTPError, atomic_path, read_weights
-from .skeletons import Skeleton
+from .basics import TTPError, atomic_path, read_weights, shipped
+from .skeletons import PEOPLE18, Skeleton
 from .joint_model import JointModel, baseline, new_model
 from .clips import in_memory
-from .checkpoints import shipped
 from .training import TrainConfig
-from .datasets import frames_apart, read_clips
+from .datasets import frames_apart
 from .drawn_people import synthetic_clips
+from .real_data import pseudo_labelled_clips, read_clips, with_joints_of
 from .official_weights import load_any_model, load_official, to_official
 from .runs import TrainingRun, check_free, train_run
 from .recipes import DataConfig, Recipe, changed
@@ -105,13 +105,18 @@ def training_clips(
     say=None, # called with each line for the user
     progress:bool=True, # show a bar where people are drawn
     hold_out:bool=True, # keep the validation clips out of training, where the data has no others
+    skeleton:Skeleton=PEOPLE18, # joints to find, where several data sets are named
 )->tuple: # training clips, validation clips
     "The people to train on and those to choose on; raises `TTPError` where there are too few."
+    if ',' in data.kind: return mixed_clips(data, skeleton, say, progress, hold_out)
     if data.kind == 'synthetic' and not data.root: return drawn_training_clips(data, progress)
     all_clips, absent = filed_people(data, 'train', say)
     clips = beginnings(fraction(all_clips, data, absent), data)
     if say and len(clips) < len(all_clips): say(f'{len(clips)} of {len(all_clips)} training videos are used, as asked')
     if data.kind == 'dlc': return labelled_frames(clips, hold_out)
+    if data.kind == 'jhmdb':
+        more = pseudo_labelled_clips(data.root, progress) if data.pseudo_labels else []
+        return held_in_memory(clips + more), held_in_memory(filed_people(data, 'valid', say)[0])
     if len(clips) < 2:
         raise TTPError(f'{data.root}: training needs at least two videos, one to validate on, got {len(clips)}.')
     return [c for i, c in enumerate(clips) if i % 10] if hold_out else clips, clips[::10]
@@ -144,8 +149,58 @@ def labelled_frames(
     valid = [v for v, _ in parts if v]
     if not valid:
         raise TTPError('Training needs a folder with ten labelled frames or more, one to validate on: label more.')
-    if sum(3 * c.size[0] * c.size[1] * len(c) for c in clips) > limit: return train, valid
-    return [in_memory(c, limit) for c in train], [in_memory(c, limit) for c in valid]
+    return held_in_memory(train, limit), held_in_memory(valid, limit)
+
+
+def held_in_memory(
+    clips:list, # any
+    limit:float=4e9, # bytes: more are not held
+)->list: # the same clips
+    "Their frames in memory, unless all together take too much."
+    if sum(3 * c.size[0] * c.size[1] * len(c) for c in clips) > limit: return clips
+    return [in_memory(c, limit) for c in clips]
+
+# %% ../nbs/library/34_recipe_runs.ipynb #038a92d4
+def each_data_set(
+    data:DataConfig, # of several kinds
+)->list: # of `DataConfig`, one kind each
+    "The data sets one by one; raises `TTPError` where kinds, roots and shares do not fit."
+    kinds, roots = data.kind.split(','), data.root.split(',')
+    if len(roots) != len(kinds):
+        raise TTPError(f'data.kind names {len(kinds)} data sets, data.root {len(roots)} folders: one for each is needed, '
+                       'with commas between, and nothing where people are drawn: data/JHMDB,data/coco,')
+    if len(data.shares) not in (0, len(kinds)) or any(share <= 0 for share in data.shares):
+        raise TTPError(f'data.shares is {list(data.shares)}: a number above 0 is needed for each of {data.kind}.')
+    return [replace(data, kind=kind, root=root, shares=()) for kind, root in zip(kinds, roots)]
+
+
+def repetitions(
+    parts:list, # of lists of clips, one for each data set
+    shares:tuple, # of the frames; (): all the same
+)->list: # how often the clips of each are taken, three times at least
+    "Whole numbers that give each data set its share, to about a sixth."
+    frames = np.array([sum(map(len, clips)) for clips in parts])
+    wanted = np.array(shares or [1.] * len(parts)) / frames
+    return [round(3 * w) for w in wanted / wanted.min()]
+
+
+def mixed_clips(
+    data:DataConfig, # of several kinds
+    skeleton:Skeleton=PEOPLE18, # joints to find
+    say=None, # called with each line for the user
+    progress:bool=True, # show bars
+    hold_out:bool=True, # keep the validation clips out of training
+)->tuple: # training clips, repeated; validation clips, of real people if there are any
+    "Several data sets in one joint set, each with its share of the frames."
+    parts, valid, drawn = [], [], []
+    for one in each_data_set(data):
+        clips, held = training_clips(one, say, progress, hold_out)
+        parts.append([with_joints_of(clip, skeleton) for clip in clips])
+        (drawn if one.kind == 'synthetic' else valid).extend(with_joints_of(clip, skeleton) for clip in held)
+    times = repetitions(parts, data.shares)
+    for one, clips, n in zip(each_data_set(data), parts, times) if say else ():
+        say(f'{one.kind}: {len(clips)} clips, {sum(map(len, clips))} frames, each {n} times')
+    return [clip for clips, n in zip(parts, times) for clip in clips * n], valid or drawn
 
 # %% ../nbs/library/34_recipe_runs.ipynb #6430bfc5
 def evaluation_clips(
@@ -153,10 +208,12 @@ def evaluation_clips(
     n:int=60, # how many, where they are drawn
     seed:int=0, # other seeds, other people, where they are drawn
     say=None, # called with each line for the user
+    skeleton:Skeleton=None, # joints that a network finds; default: the data's
 )->tuple: # clips, names of those that are left out
-    "The people to test on, every n-th frame of each."
+    "The people to test on, every n-th frame of each; raises `TTPError` for joints that are not in the data."
     drawn = data.kind == 'synthetic' and not data.root
     clips, absent = (synthetic_clips(n, 'test', seed), []) if drawn else filed_people(data, 'test', say)
+    if skeleton is not None: clips = [with_joints_of(clip, skeleton) for clip in clips]
     clips, every = of_actions(clips, data), data.every
     few = [c.name for c in clips if len(c) < every]
     if say and few: say(f'{len(few)} of {len(clips)} test clips have fewer than {every} frames and are left out.')
@@ -176,7 +233,7 @@ def train_recipe(
         raise TTPError(f'This recipe is for personalization ({recipe.task}); to train, set task to baseline or joint.')
     check_free(recipe.out, recipe.resume)
     check_shape(recipe)
-    clips, valid = training_clips(recipe.data, say, progress, hold_out=not recipe.authors_rules)
+    clips, valid = training_clips(recipe.data, say, progress, not recipe.authors_rules, recipe.model.skeleton)
     recipe = with_joints(recipe, clips[0].skel, say)
     model = new_model(recipe.task, recipe.model, recipe.training.seed, recipe.imagenet)
     card |= {'data': recipe.data.kind, 'training_people': len(clips), 'validation_people': len(valid),
@@ -235,11 +292,12 @@ def load_weights(
 def weights_path(
     recipe:Recipe, # its weights and model
 )->Path: # of a file that is there
-    "The file that a recipe names, or the small joint model's; raises `TTPError` where there is none."
+    "The file that a recipe names, or that of a shipped joint model; raises `TTPError` where there is none."
     if not recipe.weights and not recipe.model.lateral:
         raise TTPError('The recipe names no weights: add weights PATH (--model PATH), perhaps '
                        f'{recipe.out}/last.safetensors.')
-    path = Path(recipe.weights) if recipe.weights else shipped('small_joint')
+    of_real_people = set(recipe.data.kind.split(',')) & {'penn', 'jhmdb', 'lsp', 'coco'}
+    path = Path(recipe.weights) if recipe.weights else shipped('people_joint' if of_real_people else 'small_joint')
     if path.is_file(): return path
     raise TTPError(f'{path}: no such file. Train it first (`ttp train`), or name another one: weights PATH '
                    '(--model PATH; in the words of the authors TEST.MODEL_FILE PATH).')

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 
 from .basics import TTPError
-from .skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton
+from .skeletons import BBC7, COCO17, H36M16, JHMDB15, LSP14, PENN13, PEOPLE18, Skeleton
 from .joint_model import ModelConfig
 from .training import TrainConfig
 from .personalization import TTPConfig
@@ -23,8 +23,10 @@ from .personalization import TTPConfig
 @dataclass(frozen=True)
 class DataConfig:
     "Which people."
-    kind:str = 'synthetic' # 'synthetic', 'penn', 'bbc', 'hm36', 'coco' or 'dlc'
-    root:str = '' # folder of the data; synthetic: '' draws people, or a folder that `ttp synth` wrote
+    kind:str = 'synthetic' # 'synthetic', 'penn', 'jhmdb', 'lsp', 'coco', 'bbc', 'hm36', 'dlc'; several with commas
+    root:str = '' # folder of the data, one for each kind; synthetic: '' draws people, or what `ttp synth` wrote
+    shares:tuple = () # of several data sets in the training frames, e.g. [5, 3, 2]; []: all the same
+    pseudo_labels:bool = False # jhmdb: train on the videos without labels too, as the ready estimator sees them
     people:int = 1600 # synthetic: how many to train on, where they are drawn
     actions:tuple = () # only clips of these; []: of all
     videos:float = 1. # share of the training videos that is used
@@ -82,11 +84,11 @@ def changed(
 
 # %% ../nbs/library/32_recipes.ipynb #8a6c1a85
 TASKS = ('baseline', 'joint', 'online', 'offline')
-DATA_KINDS = ('synthetic', 'penn', 'bbc', 'hm36', 'coco', 'dlc')
+DATA_KINDS = ('synthetic', 'penn', 'jhmdb', 'lsp', 'coco', 'bbc', 'hm36', 'dlc')
 LEAST = {   # the smallest value of a number
     'data.people': 1, 'data.every': 1, 'data.first': 0, 'model.keypoints': 1, 'model.heads': 1,
     'training.steps': 1, 'training.batch': 1, 'training.self_supervised_pairs': 0, 'training.lr': 0,
-    'training.every': 1, 'training.seed': 0, 'training.pairs.reach': 0,
+    'training.every': 1, 'training.warmup': 0, 'training.seed': 0, 'training.pairs.reach': 0,
     'personalization.lr': 0, 'personalization.batch': 1, 'personalization.seed': 0, 'personalization.per_frame': 0,
     'personalization.epochs': 0, 'personalization.reset_every': 0, 'personalization.pairs.reach': 0,
     'personalization.anchor_weight': 0, 'epochs': 0, 'epoch_steps': 0, 'validate': 0, 'workers': 0}
@@ -98,7 +100,9 @@ def check_recipe(
     "Raises `TTPError` for values that no run can use."
     values = settings(recipe)
     for key, allowed in {'task': TASKS, 'data.kind': DATA_KINDS}.items():
-        if values[key] not in allowed: raise TTPError(f"{key} is {values[key]!r}: choose one of {', '.join(allowed)}.")
+        named = values[key].split(',') if key == 'data.kind' else [values[key]]
+        if not set(named) <= set(allowed):
+            raise TTPError(f"{key} is {values[key]!r}: choose one of {', '.join(allowed)}.")
     for key, least in LEAST.items():
         if values[key] is not None and values[key] < least:
             raise TTPError(f'{key} is {values[key]}: it must be at least {least}.')
@@ -130,7 +134,7 @@ def with_authors_rules(
     return changed(recipe, rule_values(recipe))
 
 # %% ../nbs/library/32_recipes.ipynb #0348ea30
-SKELETONS = {s.name: s for s in (PENN13, BBC7, H36M16, COCO17)}
+SKELETONS = {s.name: s for s in (PENN13, BBC7, H36M16, COCO17, JHMDB15, LSP14, PEOPLE18)}
 NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?')
 
 
@@ -228,7 +232,7 @@ def nearest_key(
     return (near or get_close_matches(str(key), keys, 1, 0))[0]
 
 # %% ../nbs/library/32_recipes.ipynb #ffe59273
-SKELETON_OF = {'penn': PENN13, 'bbc': BBC7, 'hm36': H36M16}
+SKELETON_OF = {'penn': PENN13, 'bbc': BBC7, 'hm36': H36M16, 'jhmdb': JHMDB15, 'lsp': LSP14}
 
 
 def with_values(
@@ -243,6 +247,7 @@ def with_values(
     if 'authors_rules' in values: brought |= rule_values(recipe)
     elif 'data.kind' in values: brought['model.origin'] = rule_values(recipe)['model.origin']
     if values.get('data.kind') in SKELETON_OF: brought['model.skeleton'] = SKELETON_OF[recipe.data.kind]
+    elif ',' in values.get('data.kind', ''): brought['model.skeleton'] = PEOPLE18
     if 'training.steps' in values: brought['epochs'] = 0
     if 'training.every' in values: brought['validate'] = 0
     return changed(recipe, brought | values)

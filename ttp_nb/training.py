@@ -27,6 +27,7 @@ class TrainConfig:
     steps:int = 5000 # gradient steps (paper: 140 epochs)
     batch:int = 32 # pairs a step
     lr:float = 2e-3 # Adam's learning rate (paper: 0.001)
+    warmup:int = 0 # first steps, in which the rate rises to that (paper: 0)
     drops:tuple = (90/140, 120/140) # when it drops, as fractions of the steps
     factor:float = .1 # to what part of itself
     weight:float = 5e-5 # of the self-supervised loss (paper: 0.001, for six terms)
@@ -41,9 +42,10 @@ def learning_rate(
     step:int, # from 0
     cfg:TrainConfig, # the recipe
 )->float: # of that step
-    "The paper's staircase."
+    "The paper's staircase, after a rise where there is one."
     drops = sum(step >= drop * cfg.steps for drop in cfg.drops)
-    return cfg.lr * cfg.factor ** drops
+    rise = (step + 1) / cfg.warmup if step < cfg.warmup else 1.
+    return cfg.lr * cfg.factor ** drops * rise
 
 # %% ../nbs/13_training.ipynb #0381a89a
 def pair_losses(

@@ -273,6 +273,10 @@ def _numbered(packets, stamps, cut):
     return dict(pts=pts, keys=[i for i, t in enumerate(pts) if t in key_stamps or i == 0],
                 order=[number[t] for t in stamps if t in number], torn={p.pts for p in packets if p.torn})
 
+def _empty_slots(packets):
+    "How many ticks up to the last packet of an avi hold no frame: the picture before stays."
+    return max((p.dts for p in packets if p.dts is not None), default=-1)+1-len(packets)
+
 def _scan(path, strict=True):
     "The `_Inventory` of a file; strict: one that holds fewer frames than it says is refused."
     container, stream = _open_video(path)
@@ -280,6 +284,7 @@ def _scan(path, strict=True):
         count = len(stream.index_entries) if 'mp4' in container.format.name else stream.frames
         packets = [_Packet(p.pts, p.dts, p.is_keyframe, p.is_corrupt, p.is_discard)
                    for p in _demux(container, stream, strict) if p.size]
+        if 'avi' in container.format.name: count -= _empty_slots(packets)
         cut = _cut(stream, packets, count)
         facts = dict(tick=stream.time_base, rate=stream.average_rate or stream.guessed_rate or 25, cut=cut)
     if strict and count and cut:
@@ -406,7 +411,11 @@ def __call__(self:_VideoReader,
         self.container = None
         self._close()
     if self.last[0] != i: self.last = i, self._seek(i)
-    return self.last[1].copy()
+    last = self.last
+    if i == self.good[-1] and self.container is not None: # read to the end: a hundred such videos are not a hundred
+        self._close()                                     # decoders
+        self.last = last
+    return last[1].copy()
 
 # %% ../nbs/library/21_video.ipynb #fff89923
 def _from_video(path, fps, strict=True):
