@@ -212,8 +212,8 @@ def start_from_movenet(
     last = load_movenet(model.trunk, file)
     n = len(last['bias'])
     if model.head.out_channels < n:
-        raise TTPError(f"MoveNet has {n} heatmaps, the network {model.head.out_channels}: "
-                       "give it more keypoints.")
+        raise TTPError(f"MoveNet has {n} heatmaps, the network {model.head.out_channels}: give a "
+                       "joint model more keypoints, a baseline a skeleton like COCO's.")
     with torch.no_grad():
         model.head.weight[:n] = .005 * last['weight']
         model.head.bias[:n] = .005 * last['bias'] + .04

@@ -169,18 +169,18 @@ def each_data_set(
     if len(roots) != len(kinds):
         raise TTPError(f'data.kind names {len(kinds)} data sets, data.root {len(roots)} folders: one for each is needed, '
                        'with commas between, and nothing where people are drawn: data/JHMDB,data/coco,')
-    if len(data.shares) not in (0, len(kinds)) or any(share <= 0 for share in data.shares):
+    if len(data.shares) not in (1, len(kinds)) or min(data.shares) <= 0:
         raise TTPError(f'data.shares is {list(data.shares)}: a number above 0 is needed for each of {data.kind}.')
-    return [replace(data, kind=kind, root=root, shares=()) for kind, root in zip(kinds, roots)]
+    return [replace(data, kind=kind, root=root) for kind, root in zip(kinds, roots)]
 
 
 def repetitions(
     parts:list, # of lists of clips, one for each data set
-    shares:tuple, # of the frames; (): all the same
+    shares:tuple, # of the frames, one for each; or one for all
 )->list: # how often the clips of each are taken, three times at least
     "Whole numbers that give each data set its share, to about a sixth."
     frames = np.array([sum(map(len, clips)) for clips in parts])
-    wanted = np.array(shares or [1.] * len(parts)) / frames
+    wanted = np.array(shares) / frames
     return [round(3 * w) for w in wanted / wanted.min()]
 
 

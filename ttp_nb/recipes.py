@@ -25,7 +25,7 @@ class DataConfig:
     "Which people."
     kind:str = 'synthetic' # 'synthetic', 'penn', 'jhmdb', 'lsp', 'coco', 'bbc', 'hm36', 'dlc'; several with commas
     root:str = '' # folder of the data, one for each kind; synthetic: '' draws people, or what `ttp synth` wrote
-    shares:tuple = () # of several data sets in the training frames, e.g. [5, 3, 2]; []: all the same
+    shares:tuple = (1.,) # of several data sets in the training frames, e.g. [5, 3, 2]; [1]: all the same
     pseudo_labels:bool = False # jhmdb: train on the videos without labels too, as the ready estimator sees them
     people:int = 1600 # synthetic: how many to train on, where they are drawn
     actions:tuple = () # only clips of these; []: of all

@@ -325,12 +325,12 @@ def load_movenet(
         name = name.replace('heads.heat.0.', 'widen.')
         if name.startswith(('pyramid.', 'widen.', 'heads.heat.1.')):
             state[name] = tensor
-    last = {k: state.pop(f'heads.heat.1.{k}', None) for k in ('weight', 'bias')}
     own = {k: v.shape for k, v in trunk.state_dict().items()}
-    given = {k: v.shape for k, v in state.items()}
-    if own != given or None in last.values():
+    own |= {'heads.heat.1.weight': (17, trunk.channels, 1, 1), 'heads.heat.1.bias': (17,)}
+    if own != {k: v.shape for k, v in state.items()}:
         raise TTPError(f"{file} holds no weights of MoveNet Lightning: "
                        "use models/movenet_lightning.safetensors.")
+    last = {k: state.pop(f'heads.heat.1.{k}') for k in ('weight', 'bias')}
     trunk.load_state_dict(state)
     return last
 
@@ -344,6 +344,8 @@ class MobileFeatures(nn.Module):
         trunk = MobileTrunk()
         load_movenet(trunk)
         self.pyramid = trunk.pyramid.requires_grad_(False)
+        self.pyramid.stages = self.pyramid.stages[:3]
+        del self.pyramid.last, self.pyramid.lateral, self.pyramid.merge   # what is not looked at
 
     def forward(self,
         x:Tensor, # (B,3,H,W) normalised images, sides multiples of 8
@@ -351,7 +353,7 @@ class MobileFeatures(nn.Module):
         out = [x]
         x = x * self.pyramid.per_std + self.pyramid.at_mean
         x = F.relu6(self.pyramid.stem(x))             # (B,32,H/2,W/2)
-        for stage in self.pyramid.stages[:3]:
+        for stage in self.pyramid.stages:
             x = stage(x)
             out.append(x)
         return out
