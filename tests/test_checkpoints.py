@@ -11,11 +11,11 @@ from ttp_nb.basics import TTPError, shipped
 from ttp_nb.checkpoints import (apply_profile, check_state, checksum, load_model, own_weights, read_card, read_config,
                                 read_profile, save_model, save_profile, weight_changes)
 from ttp_nb.clips import predict
-from ttp_nb.joint_model import JointModel, ModelConfig, new_model, paper_config, people_config
+from ttp_nb.joint_model import JointModel, ModelConfig, baseline, new_model, paper_config, people_config
 from ttp_nb.perceptual import VGG_START, VGGFeatures
 from ttp_nb.personalization import TTPConfig, offline
 from ttp_nb.skeletons import COCO17, H36M16, PENN13, PEOPLE18, Skeleton
-from ttp_nb.trunk import load_pyramid
+from ttp_nb.trunk import MobileFeatures, MobileTrunk
 
 @pytest.fixture(scope='module')
 def model(): return used_model()
@@ -139,7 +139,6 @@ def test_vgg_weights_stay_out_of_the_file(tmp_path, monkeypatch):
 @pytest.fixture(scope='module')
 def people():
     m = new_model('joint', people_config())
-    load_pyramid(m.trunk)
     m.perceptual(torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32))
     return m.eval()
 
@@ -161,7 +160,8 @@ def test_a_file_for_people_holds_nothing_that_comes_along_anyway(people, tmp_pat
     names = load_file(tmp_path/'m.safetensors').keys()
     assert names==own_weights(people).keys() and 'perceptual.mean' in names
     fixed = {k for k in people.state_dict() if k.startswith('perceptual.features')}
-    assert len(fixed)==14 and not fixed & names and people.state_dict().keys()-fixed==names
+    assert len(fixed)==len(MobileFeatures().state_dict()) and not fixed & names
+    assert people.state_dict().keys()-fixed==names
     assert (tmp_path/'m.safetensors').stat().st_size<12e6
     assert read_card(tmp_path/'m.safetensors')['config']['trunk']=='mobile'
 
@@ -170,16 +170,55 @@ def test_a_baseline_for_people_comes_back(tmp_path):
     save_model(net, tmp_path/'b.safetensors')
     n = load_model(tmp_path/'b.safetensors')
     assert same_weights(weights(n), weights(net)) and read_card(tmp_path/'b.safetensors')['kind']=='baseline'
+    assert type(n.trunk) is MobileTrunk and n.cfg==people_config() and n.hm_size==(48,48)
+    assert load_file(tmp_path/'b.safetensors').keys()==n.state_dict().keys()
 
-@pytest.mark.parametrize('kind', ['joint', 'baseline'])
-def test_weights_of_another_trunk(kind, tmp_path):
+def test_what_was_trained_is_loaded_and_not_what_it_started_from(people, tmp_path):
+    "Loading builds the network with MoveNet's weights at hand; those in the file win, but for the judge."
+    m = new_model('joint', people_config(size=(64,64)))
+    with torch.no_grad():
+        for p in m.parameters(): p.mul_(1.5)
+    save_model(m, tmp_path/'m.safetensors')
+    n = load_model(tmp_path/'m.safetensors')
+    own = own_weights(m)
+    assert all(torch.equal(n.state_dict()[k], v) for k,v in own.items()) and checksum(n)==checksum(m)
+    assert not torch.equal(own['trunk.pyramid.stem.1.weight'], people.trunk.pyramid.stem[1].weight)
+    judge = lambda net: net.perceptual.features.pyramid.stem[1].weight
+    assert torch.equal(judge(n), judge(people)) and not torch.equal(judge(n), judge(m))
+
+def test_a_people_model_where_movenet_is_not(people, tmp_path, monkeypatch):
+    "Its judge is read from another file: without that file the error names it."
+    save_model(people, tmp_path/'m.safetensors')
+    save_model(new_model('baseline', people_config()), tmp_path/'b.safetensors')
+    (tmp_path/'movenet_lightning.safetensors').write_bytes(b'half')
+    monkeypatch.setattr('ttp_nb.trunk.shipped', lambda name: tmp_path/f'{name}.safetensors')
+    refused(tmp_path/'m.safetensors', 'movenet_lightning.safetensors cannot be read')
+    load_model(tmp_path/'b.safetensors') # a baseline has no judge
+
+def test_a_people_model_is_adapted_and_its_profile_applied(tmp_path):
+    "With MoveNet's features as a judge, which stay what they are, and out of the profile."
+    m = new_model('joint', people_config(size=(64,64))).eval()
+    a = offline(m, person(0, frames=2), TTPConfig(batch=2, lr=1e-4)).model
+    save_profile(tmp_path/'p.safetensors', m, a)
+    changes,_ = read_profile(tmp_path/'p.safetensors')
+    assert not [k for k in changes if k.startswith(('perceptual.features', 'affinity'))]
+    assert [k for k in changes if k.startswith('trunk.pyramid')] and 'perceptual.mean' in changes
+    again = apply_profile(m, tmp_path/'p.safetensors')
+    for k,v in weights(a).items():
+        change = (v-weights(m)[k]).abs().max().item()
+        assert (weights(again)[k]-v).abs().max().item()<=change*2**-10+1e-7, k
+    refused_by = JointModel(people_config(size=(64,64)))
+    with pytest.raises(TTPError, match='another network'): apply_profile(refused_by, tmp_path/'p.safetensors')
+
+@pytest.mark.parametrize('make', [JointModel, baseline])
+def test_weights_of_another_trunk(make, tmp_path):
     "A card of the one kind of trunk beside weights of the other, both ways, the features' width being the same."
-    small = dict(skeleton=PENN13, keypoints=5, appearance=(4,8), pose=(4,8), renderer=(8,6,4), filters=(8,), heads=2)
-    mobile, resnet = people_config(size=(32,32), **small), replace(TINY, filters=(8,), first_vgg=True)
+    small = dict(skeleton=PENN13, keypoints=5, appearance=(4,8), pose=(4,8), renderer=(8,6,4), heads=2)
+    mobile, resnet = people_config(size=(32,32), **small), replace(TINY, filters=(96,))
     for of_weights,of_card in ((mobile, resnet), (resnet, mobile)):
-        save_model(new_model(kind, of_weights), tmp_path/'m.safetensors')
+        save_model(make(of_weights), tmp_path/'m.safetensors')
         recard(tmp_path/'m.safetensors', config=asdict(of_card))
-        text = refused(tmp_path/'m.safetensors', 'with another trunk', 'the first is trunk.', 'same run')
+        text = refused(tmp_path/'m.safetensors', 'with another trunk', 'the first is ', 'same run')
         wrong,names = map(int, re.search(r'(\d+) of (\d+) tensors', text).groups())
         assert 100<wrong<=names, text
 
@@ -188,7 +227,7 @@ def test_a_card_names_a_trunk_that_does_not_exist(saved):
     refused(saved, 'm.json', "no trunk 'hourglass'", "'resnet' or 'mobile'")
 
 def test_cards_from_before_there_were_two_trunks(model, saved):
-    entries = {k: v for k,v in asdict(TINY).items() if k not in ('trunk', 'shrink', 'first_vgg')}
+    entries = {k: v for k,v in asdict(TINY).items() if k not in ('trunk', 'shrink')}
     recard(saved, config=entries)
     n = load_model(saved)
     assert n.cfg==TINY and same_weights(weights(n), weights(model))
@@ -213,6 +252,22 @@ def test_the_models_that_come_along(name):
     c = person(1, 'valid', 8)
     d = np.linalg.norm(predict(m, c)[0]-c.joints, axis=-1)[c.vis]
     assert np.median(d)<.2*np.ptp(c.joints[c.vis][:,1]), 'joints are found nowhere near'
+
+@pytest.mark.parametrize('name', ['people_joint', 'people_baseline'])
+def test_the_models_for_people_that_come_along(name):
+    path = Path(joint_model.__file__).parents[1]/'models'/f'{name}.safetensors'
+    if not path.is_file(): pytest.skip(f'{path.name} is not in this checkout')
+    m,card = load_model(path, PEOPLE18),read_card(path)
+    assert path.stat().st_size<12e6 and card['kind']==name.removeprefix('people_') and type(m.trunk) is MobileTrunk
+    assert replace(people_config(), size=m.cfg.size)==m.cfg and 'seed' in card['training']
+    assert not [k for k in load_file(path) if 'features' in k]
+    own,there = zip(*[(PEOPLE18.index(joint), j) for j,joint in enumerate(PENN13.joints) if joint!='head'])
+    off = []
+    for i in range(6):
+        c = person(i, 'valid', 2)
+        d = np.linalg.norm(predict(m, c)[0][:,own]-c.joints[:,there], axis=-1)
+        off.append(d[c.vis[:,there]]/np.ptp(c.joints[c.vis][:,1]))
+    assert np.median(np.concatenate(off))<.1, 'joints are found nowhere near'
 
 def test_the_card_is_missing(saved):
     saved.with_suffix('.json').unlink()

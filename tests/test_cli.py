@@ -5,17 +5,20 @@ from pathlib import Path
 import av, cv2, numpy as np, pytest, torch
 from scipy.io import loadmat, savemat
 from tiny import leftovers, noise_clip, person, tiny_model
-from ttp_nb import basics, cli, drawn_people, recipe_runs
+from ttp_nb import basics, cli, drawn_people, recipe_runs, recipes
 from ttp_nb import person as person_module
 from ttp_nb.penn import write_penn
 from ttp_nb.cli import check_folder, main, make_parser
 from ttp_nb.checkpoints import load_model, read_card, save_model, save_profile
-from ttp_nb.skeletons import H36M16
+from ttp_nb.exports import read_keypoints
+from ttp_nb.skeletons import COCO17, H36M16, PENN13, PEOPLE18, Skeleton
 from ttp_nb.basics import TTPError
-from ttp_nb.video import write_mp4
+from ttp_nb.video import open_frames, write_mp4
 
-REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
-needs_real = pytest.mark.skipif(not (REAL/'labels').is_dir(), reason=f'needs Penn Action in {REAL} (set TTP_REAL)')
+BESIDE = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))
+REAL, JHMDB, WALK = BESIDE/'Penn_Action', BESIDE/'JHMDB', BESIDE/'pose2sim'/'pose2sim_cam01.mp4'
+def needs(path): return pytest.mark.skipif(not path.exists(), reason=f'needs {path} (set TTP_REAL)')
+needs_real, needs_jhmdb, needs_walk = needs(REAL/'labels'), needs(JHMDB/'joint_positions'), needs(WALK)
 COMMANDS = 'demo','synth','train','evaluate','reproduce'
 ALL = *COMMANDS,'probe','personalize'
 
@@ -114,11 +117,13 @@ def test_the_general_help_names_each_command(ttp):
     assert r.code==0 and all(re.search(rf'^    {c}\s+\w', r.out, re.M) for c in ALL)
 
 @pytest.mark.parametrize('args', [[], ['nonsense'], ['train'], ['train', 'other'], ['evaluate', '--mode', 'sideways'],
-                                  ['evaluate', '--data', 'mpii'],
+                                  ['evaluate', '--data', 'mpii'], ['demo', '--data', 'jhmdb,mpii'],
     ['demo', '--clips', 'many'], ['demo', '--colour', 'red'], ['evaluate', '--seed', '1.5']], ids=' '.join)
 def test_wrong_usage(ttp, args):
     r = ttp(*args)
     assert r.code==2 and r.err.startswith('usage:') and 'error:' in r.err and 'Traceback' not in r.err
+
+def test_help_names_the_data_sets_that_there_are(): assert cli.DATA_SETS==recipes.DATA_KINDS
 
 def test_the_command_is_installed_as_a_script():
     found = [e.value for e in entry_points(group='console_scripts') if e.name=='ttp']
@@ -145,7 +150,11 @@ def test_numbers_that_make_no_sense(ttp, args, tmp_path, model, monkeypatch):
 
 # --- data that is not there or broken
 
-def test_no_root_given(evaluate): refused(evaluate(root=None), '--root')
+@pytest.mark.parametrize('data', ['penn', 'jhmdb', 'jhmdb,synthetic'])
+def test_no_root_given(ttp, evaluate, data, tmp_path):
+    refused(evaluate(root=None, data=data), f'--data {data}', '--root')
+    refused(ttp('demo', '--data', data, '--out', tmp_path/'demo'), f'--data {data}', '--root')
+    assert nothing_written(tmp_path/'out') and nothing_written(tmp_path/'demo')
 
 @pytest.mark.parametrize('command', ['evaluate', 'train'])
 def test_missing_roots(ttp, command, model, tmp_path):
@@ -275,9 +284,14 @@ def test_truncated_weights(evaluate, model, tmp_path):
     assert nothing_written(tmp_path/'out')
 
 def test_another_skeleton(evaluate, tmp_path):
-    save_model(tiny_model(skeleton=H36M16), tmp_path/'h.safetensors')
-    refused(evaluate(model=tmp_path/'h.safetensors'), tmp_path/'h.safetensors', 'h36m16', 'penn13')
+    "Joints of the same name are compared; where there are none, nothing can be."
+    save_model(tiny_model(skeleton=Skeleton('tail', ('root', 'tip'))), tmp_path/'t.safetensors')
+    refused(evaluate(model=tmp_path/'t.safetensors'), 'tail', 'root, tip', 'left_wrist')
     assert nothing_written(tmp_path/'out')
+    save_model(tiny_model(skeleton=H36M16), tmp_path/'h.safetensors')
+    assert evaluate(model=tmp_path/'h.safetensors').code==0
+    (row,) = json.loads((tmp_path/'out'/'results.json').read_text())['rows']
+    assert {j for j,v in row['pck_per_joint'].items() if v is not None}=={*H36M16.joints} & {*PENN13.joints}
 
 @pytest.mark.parametrize('command', ['demo', 'evaluate'])
 def test_the_model_is_loaded_before_people_are_drawn(ttp, command, tmp_path, monkeypatch):
@@ -368,7 +382,6 @@ def test_drawn_people_are_the_test_people(ttp, model, tmp_path):
 
 def test_the_demo(ttp, model, tmp_path, monkeypatch):
     "With short clips and an untrained model: all that it promises is there."
-    from ttp_nb.video import open_frames
     asked = []
     def drawn(n, split, seed=0):
         asked.append((split, n, seed))
@@ -384,6 +397,28 @@ def test_the_demo(ttp, model, tmp_path, monkeypatch):
     assert len(open_frames(tmp_path/'demo'/'before_after.mp4'))==3
     assert len(cv2.imread(str(tmp_path/'demo'/'demo.png')))>100
     for x in ('demo.png', 'before_after.mp4', 'results.json', 'make lab'): assert x in r.out
+    assert 'ttp demo --data jhmdb --root' in r.out and '48_real_people' in r.out
+
+def test_a_demo_on_filed_people(ttp, root, model, tmp_path, monkeypatch):
+    "Clips of different lengths; no more than were asked for."
+    no_drawing(monkeypatch)
+    monkeypatch.setenv('MPLBACKEND', 'Agg')
+    for n in (2, 1):
+        r = ttp('demo', '--data', 'penn', '--root', root, '--clips', n, '--model', model, '--out', tmp_path/f'{n}',
+                '--workers', 1)
+        assert r.code==0 and not messages(r.err) and 'make lab' in r.out and 'are drawn' not in r.out
+        result = json.loads((tmp_path/f'{n}'/'results.json').read_text())
+        assert result['data']=='penn' and [c['name'] for c in result['per_clip']]==['0003', '0004'][:n]
+        assert len(cv2.imread(str(tmp_path/f'{n}'/'demo.png')))>100
+
+def test_some_clips_take_the_actions_in_turn(evaluate, tmp_path):
+    root = write_penn([noise_clip(f'c{i}', 2, i) for i in range(5)], tmp_path/'five', [False]*5)
+    for n,action in (('0001', 'run'), ('0002', 'run'), ('0003', 'run'), ('0004', 'sit'), ('0005', 'sit')):
+        relabel(root, n, action=action)
+    for n,names in ((None, '12345'), (3, '142'), (9, '14253')):
+        assert evaluate(root=root, clips=n).code==0
+        result = json.loads((tmp_path/'out'/'results.json').read_text())
+        assert ''.join(c['name'][-1] for c in result['per_clip'])==names
 
 def test_a_demo_without_a_model_uses_the_one_that_comes_along(ttp, tmp_path, monkeypatch):
     for m in (basics, recipe_runs): monkeypatch.setattr(m, 'shipped', lambda name: tmp_path/f'{name}.safetensors')
@@ -443,6 +478,17 @@ def test_real_people(ttp, model, tmp_path):
     assert sum(len(np.load(p)['before_kp']) for p in (tmp_path/'predictions').iterdir())==row['frames']
 
 
+@needs_jhmdb
+def test_real_people_of_jhmdb(ttp, tmp_path):
+    "The network that comes along for them, on two frames of six clips."
+    r = ttp('evaluate', '--data', 'jhmdb', '--root', JHMDB, '--mode', 'before', '--clips', 6, '--out', tmp_path/'e',
+            '--workers', 1, 'data.first', 2)
+    assert r.code==0 and not messages(r.err) and 'people_joint' in r.out
+    result = json.loads((tmp_path/'e'/'results.json').read_text())
+    assert len({c['action'] for c in result['per_clip']})==6 and result['rows'][0]['frames']==12
+    assert result['rows'][0]['pck']>50
+
+
 # --- your own video
 
 @pytest.fixture(scope='module')
@@ -495,7 +541,8 @@ def test_probe(ttp, videos):
     for name in ('none.mp4', 'text.mp4', 'empty.mp4', 'half.mp4', 'nothing'): unusable(ttp('probe', videos/name), name)
 
 @pytest.mark.parametrize('args', [['personalize'], ['personalize', 'a.mp4', '--colour', 'red'], ['probe'],
-    ['personalize', 'a.mp4', '--mode', 'sideways'], ['personalize', 'a.mp4', '--seed', '1.5'],
+    ['personalize', 'a.mp4', '--mode', 'sideways'], ['personalize', 'a.mp4', '--joints', 'mpii'],
+    ['personalize', 'a.mp4', '--seed', '1.5'],
     ['probe', 'a.mp4', 'b.mp4']], ids=' '.join)
 def test_wrong_usage_of_them(ttp, args):
     r = ttp(*args)
@@ -527,7 +574,8 @@ def test_boxes_that_are_none(own, tmp_path, box, says):
     (dict(profile='p.safetensors'), ['p.safetensors', 'another network']), (dict(export='c3d'), ['c3d', 'coco']),
     (dict(device='warp9'), ['warp9']), (dict(seed=-1), ['--seed']),
     (dict(model='b.safetensors', mode='offline'), ['joint model']),
-    (dict(model='b.safetensors', mode='online'), ['--mode none'])],
+    (dict(model='b.safetensors', mode='online'), ['--mode none']),
+    (dict(joints='coco17'), ['m.safetensors', 'penn13', 'coco17', '--joints all'])],
     ids=lambda c: ' '.join(map(str, c.values())) if isinstance(c, dict) else '')
 def test_what_does_not_fit(own, videos, tmp_path, change, names):
     refused(own(**{k: videos/v if k in ('model', 'profile') else v for k,v in change.items()}), *names)
@@ -606,3 +654,67 @@ def test_where_results_go(ttp, videos, model, tmp_path, monkeypatch):
     (tmp_path/'file').write_text('x')
     r = ttp('personalize', videos/'a.mp4', '--model', model, '--out', tmp_path/'file')
     assert 'folder' in refused(r, tmp_path/'file', 'cannot be written')
+
+
+# --- the network for real people, as a user starts it
+
+PERSON = np.load(Path(__file__).parent/'movenet_outputs.npz')['person']   # (192,192,3) somebody drawn with a few shapes
+
+@pytest.fixture(scope='module')
+def somebody(tmp_path_factory):
+    "A video of somebody who moves to the right, two pixels a frame."
+    frames = np.full((6,208,256,3), 120, np.uint8)
+    for t,frame in enumerate(frames): frame[8:200,20+2*t:212+2*t] = PERSON
+    return write_mp4(tmp_path_factory.mktemp('somebody')/'somebody.mp4', frames)
+
+def test_nothing_but_a_video(ttp, somebody, tmp_path):
+    "No box, no model, no mode: found, adapted to, and written in COCO's joints."
+    out = tmp_path/'out'
+    r = ttp('personalize', somebody, '--out', out)
+    assert r.code in (0, 4) and not messages(r.err) and 'one person' in r.out and '6 frames' in r.out
+    result = read_keypoints(out/'keypoints.json')
+    assert result.skeleton==COCO17 and result.about['model']=='people_joint' and result.about['joints']=='coco17'
+    low, high = result.boxes[:,None,:2], result.boxes[:,None,2:]                     # (T,1,2)
+    inside = ((result.before_kp>low) & (result.before_kp<high)).all(-1)
+    assert inside.mean()>.9, inside.mean(0)
+    def height(joints): return result.before_kp[:,[COCO17.index(j) for j in joints],1].mean()
+    assert height(['nose'])<height(['left_shoulder', 'right_shoulder'])<height(['left_hip', 'right_hip'])
+    assert height(['left_hip', 'right_hip'])<height(['left_ankle', 'right_ankle'])
+    moved = result.before_kp[-1,:,0]-result.before_kp[0,:,0]
+    assert 6<np.median(moved)<14
+    was = (out/'keypoints.json').read_bytes()
+    for same in ([], ['--joints', 'coco17']):
+        assert 'is complete already' in ttp('personalize', somebody, '--out', out, '--resume', *same).out
+    refused(ttp('personalize', somebody, '--out', out, '--resume', '--joints', 'all'), out, 'another --out')
+    assert (out/'keypoints.json').read_bytes()==was and not leftovers(out)
+
+def test_the_joints_that_are_asked_for(ttp, somebody, tmp_path):
+    found = {}
+    for joints, skel in (('coco17', COCO17), ('penn13', PENN13), ('all', PEOPLE18)):
+        r = ttp('personalize', somebody, '--mode', 'none', '--box', '30,10,220,198', '--joints', joints, '--out',
+                tmp_path/joints, '--export', 'coco,openpose,dlc,npz', '--smooth')
+        assert r.code==0 and not messages(r.err)
+        result = read_keypoints(tmp_path/joints/'keypoints.json')
+        assert result.skeleton==skel
+        assert skel.joints[0] in (tmp_path/joints/'deeplabcut.csv').read_text()
+        found[joints] = dict(zip(skel.joints, result.kp.swapaxes(0, 1)))
+    for joints in ('coco17', 'penn13'):
+        for name, kp in found[joints].items(): assert np.allclose(kp, found['all'][name], atol=2e-3), name
+
+LIMBS = 'shoulder', 'elbow', 'wrist', 'hip', 'knee', 'ankle'
+SIDED = [f'{side}_{joint}' for joint in LIMBS for side in ('left', 'right')]
+THEIRS = dict(zip(SIDED, (*range(11, 17), *range(23, 29))))
+
+@needs_walk
+def test_a_real_video(ttp, tmp_path):
+    "Nothing is said but where the results go; another estimator's joints lie beside the video."
+    video, at = open_frames(WALK), range(0, 80, 20)
+    short = write_mp4(tmp_path/'walk.mp4', np.stack([video[i][::2,::2] for i in at]), 4)
+    r = ttp('personalize', short, '--mode', 'none', '--out', tmp_path/'out')
+    assert r.code==0 and not messages(r.err) and 'one person' in r.out
+    result = read_keypoints(tmp_path/'out'/'keypoints.json')
+    theirs = np.load(WALK.with_suffix('.npz'))['blazepose33_xyv'][list(at),:,:2]/2
+    torso = np.linalg.norm(theirs[:,11:13].mean(1)-theirs[:,23:25].mean(1), axis=-1)
+    for joint, k in THEIRS.items():
+        apart = np.linalg.norm(result.kp[:,COCO17.index(joint)]-theirs[:,k], axis=-1)/torso
+        assert np.median(apart)<.2, joint

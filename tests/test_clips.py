@@ -1,10 +1,10 @@
 """Clips: what is refused, slices that share frames, frames read late or once, crops, predictions in frame pixels."""
-from dataclasses import replace
+from dataclasses import fields, replace
 import numpy as np, pytest, torch
 from torch import nn
 from tiny import no_joints, noise_clip, numbered, read_back, same_weights, tiny_model, used_model, weights
 from ttp_nb.basics import LazyFrames, TTPError
-from ttp_nb.clips import Clip, as_seen, frame_crops, in_memory, pick, predict
+from ttp_nb.clips import PER_FRAME, Clip, as_seen, frame_crops, in_memory, pick, predict
 from ttp_nb.joint_model import ModelConfig
 from ttp_nb.pairs import pair_affine
 from ttp_nb.skeletons import BBC7, Skeleton
@@ -56,6 +56,36 @@ def test_a_torso_is_one_length_per_frame():
     assert c.torso.dtype==float and c[1:3].torso.tolist()==[2,3] and made()[1:3].torso is None
     for bad in ([1,2,3], np.ones((5,1)), 'long'):
         with pytest.raises(TTPError, match="'a'.*torso"): replace(made(), torso=bad)
+
+def test_weights_say_how_far_joints_are_trusted():
+    g = np.random.default_rng(0).random((5,13))
+    c = replace(made(), weight=g.tolist())
+    assert c.weight.dtype==float and (c.weight==g).all() and made().weight is None
+    assert (c[1:4:2].weight==g[1:4:2]).all() and c[::-1].weight[0].tolist()==g[4].tolist() and c[:] is c
+    for bad in (g[:4], g[:,:7], g[0], g[...,None], 'much', 1., [[1]*13]*4+[[1]]):
+        with pytest.raises(TTPError, match=r"'a'.*weight"): replace(made(), weight=bad)
+    with pytest.raises(TTPError, match=r'weight must have shape \(5, 13\), got \(5, 12\)'):
+        replace(made(), weight=g[:,:12])
+
+@pytest.mark.parametrize('value', [-.01, 1.01, np.nan, np.inf, -np.inf])
+def test_weights_out_of_range_are_refused(value):
+    g = np.ones((5,13)); g[3,2] = value
+    with pytest.raises(TTPError, match="'a': weights of joints must lie between 0 and 1"): replace(made(), weight=g)
+    for good in (0., 1.): replace(made(), weight=np.full((5,13), good))
+
+def test_weights_stay_with_their_frames():
+    c = replace(made(), weight=np.linspace(0, 1, 65).reshape(5,13))
+    for same in (in_memory(c), as_seen(c, ModelConfig(bgr=True, origin=1)), replace(c, name='b')):
+        assert (same.weight==c.weight).all()
+    assert pick(c, [1,3]).weight is None, 'it has no joints either'
+    assert no_joints(c).joints is None, 'weights without joints are no trouble'
+    assert (predict(used_model(), c)[0]==predict(used_model(), made())[0]).all()
+
+def test_a_slice_takes_every_field_that_has_an_entry_a_frame():
+    c = replace(made(6), torso=np.arange(6.), weight=np.full((6,13), .5))
+    assert set(PER_FRAME)=={f.name for f in fields(Clip)}-{'name', 'skel', 'action', 'notes'}
+    for name in PER_FRAME:
+        assert np.array_equal(np.asarray(getattr(c[1:5:3], name)), np.asarray(getattr(c, name))[1:5:3]), name
 
 
 # --- frames on disk and in memory

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from ttp_nb import exports
 from ttp_nb.exports import (EXPORTS, Result, export, read_coco, read_deeplabcut, read_keypoints, read_npz,
                             read_openpose, to_coco, to_deeplabcut, to_npz, to_openpose, write_keypoints)
-from ttp_nb.skeletons import BBC7, COCO17, PENN13, Skeleton
+from ttp_nb.skeletons import BBC7, COCO17, PENN13, PEOPLE18, Skeleton
 from ttp_nb.basics import TTPError
 
 rng = np.random.default_rng
@@ -174,6 +174,18 @@ def test_about_is_translated():
 ])
 def test_what_does_not_fit_is_refused(new, says):
     with pytest.raises(TTPError, match=says): made(**new)
+
+
+@pytest.mark.parametrize('before', [True, False])
+def test_joints_of_another_set(before):
+    r = made(skel=PEOPLE18, **({} if before else dict(before_kp=None, before_conf=None)))
+    for skel in (COCO17, PENN13, PEOPLE18):
+        s, at = r.in_joints_of(skel), [PEOPLE18.index(j) for j in skel.joints]
+        assert s.skeleton==skel and s.about==r.about and (s.before_kp is None)!=before
+        for k in ('kp', 'conf', 'before_kp', 'before_conf'):
+            if getattr(r, k) is not None: close(getattr(s, k), getattr(r, k)[:,at], 0)
+        for k in ('index', 'times', 'boxes'): close(getattr(s, k), getattr(r, k), 0)
+    with pytest.raises(TTPError, match="coco17' has no joint 'head'"): made(skel=COCO17).in_joints_of(PENN13)
 
 
 def test_a_result_does_not_share_its_arrays():

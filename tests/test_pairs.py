@@ -1,15 +1,15 @@
 """Pairs: draws that depend on (seed, stage, clip, step) alone, whole epochs, references, labels that fit the crops."""
 from dataclasses import replace
-import numpy as np, pytest, torch
+import cv2, numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import Numbered, global_state, no_joints, noise_clip, numbered, read_back
 from ttp_nb.basics import TTPError, rng_for
 from ttp_nb.clips import Clip, frame_crops
 from ttp_nb.geometry import crop_affine, flip_image, to_image, to_tensor, warp
 from ttp_nb.heatmaps import decode_argmax
-from ttp_nb.pairs import (Augmentation, PairConfig, Pairs, add_labels, draw_augmentation, jitter_colors, make_pairs,
-                          near, no_augmentation, offline_pairs, online_pairs, pair_affine, pair_affines,
-                          training_pairs)
+from ttp_nb.pairs import (Augmentation, PairConfig, Pairs, add_labels, bend_stills, draw_augmentation, draw_bend,
+                          jitter_colors, make_pairs, near, no_augmentation, offline_pairs, online_pairs, pair_affine,
+                          pair_affines, training_pairs)
 from ttp_nb.skeletons import PENN13
 
 quick = settings(max_examples=30, deadline=None, derandomize=True)
@@ -110,9 +110,10 @@ def test_offline_pairs_come_from_the_whole_clip():
 
 def test_one_frame_is_enough():
     c = noise_clip('a', 1)
-    for p in (training_pairs([c], 0, 3, 5, **SMALL), online_pairs(c, 0, 0, 5, (16,16)),
-              offline_pairs(c, 4, 0, 5, (16,16))):
+    for p in (online_pairs(c, 0, 0, 5, (16,16)), offline_pairs(c, 4, 0, 5, (16,16))):
         assert torch.equal(p.target, p.reference) and p.target.std()>.1
+    p = training_pairs([c], 0, 3, 5, **SMALL) # whose references are bent
+    assert (p.target!=p.reference).flatten(1).any(1).all() and p.target.std()>.1
 
 def test_frames_are_read_once_a_batch():
     c = numbered(0, 3)
@@ -248,6 +249,152 @@ def test_pairs_move_with_what_they_have():
     moved = full.to('meta')
     assert {moved.heatmaps.device.type, moved.weight.device.type}=={'meta'} and moved.kp is full.kp
     assert full.target.device.type=='cpu'
+
+
+# --- how far labels are trusted
+
+def weighted(T=3, seed=0, **kw):
+    c = noise_clip('w', T, seed, **kw)
+    return replace(c, weight=np.random.default_rng(seed).uniform(.1, 1, (T,13)))
+
+def test_trust_multiplies_the_weights_of_the_targets():
+    c = weighted(hidden=.3)
+    items,augmentation = [(c,t,0) for t in (0,1,2,1)],no_augmentation(4)
+    bare = make_pairs(items, augmentation, (32,32))
+    p = add_labels(bare, items, augmentation, (32,32), (16,16))
+    plain = [(replace(c, weight=None),t,0) for t in (0,1,2,1)]
+    q = add_labels(bare, plain, augmentation, (32,32), (16,16))
+    assert p.weight.dtype==q.weight.dtype and torch.equal(p.heatmaps, q.heatmaps) and np.array_equal(p.vis, q.vis)
+    assert p.weight.numpy()==pytest.approx(q.weight.numpy()*c.weight[[0,1,2,1]]) and 0<q.weight.mean()<1
+    ones = [(replace(c, weight=np.ones((3,13))),t,0) for t in (0,1,2,1)]
+    assert torch.equal(add_labels(bare, ones, augmentation, (32,32), (16,16)).weight, q.weight)
+
+def test_trust_changes_sides_with_its_joint():
+    c = weighted(T=1, hidden=0.)
+    at = np.full((1,13,2), 32.); c = replace(c, joints=at) # all in the middle, so that all of them count
+    for flip in (False, True):
+        augmentation,items = Augmentation(np.ones(1), np.zeros(1), np.array([flip])),[(c,0,0)]
+        p = add_labels(make_pairs(items, augmentation, (32,32)), items, augmentation, (32,32), (16,16))
+        order = list(PENN13.flip) if flip else list(range(13))
+        assert p.weight[0].numpy()==pytest.approx(c.weight[0][order])
+    assert list(PENN13.flip)!=list(range(13)) and len(set(c.weight[0]))==13
+
+def test_a_joint_without_trust_teaches_nothing():
+    c = weighted(hidden=0.)
+    weight = c.weight.copy(); weight[:,[4,5]] = 0
+    p = training_pairs([replace(c, weight=weight)], 0, 0, 12, **SMALL)
+    for k in range(12):
+        untaught = np.flatnonzero(p.weight[k].numpy()==0)
+        assert {3,6} <= set(untaught) or {4,5} <= set(untaught), 'in a mirrored crop the other sides'
+
+def test_clips_with_and_without_weights_share_a_batch():
+    half,whole = replace(noise_clip('a', 4, 0, hidden=0.), weight=np.full((4,13), .5)),noise_clip('b', 4, 1, hidden=0.)
+    values = set()
+    for s in range(4): values |= set(training_pairs([half, whole], 0, s, 8, **SMALL).weight.unique().tolist())
+    assert values <= {0., .5, 1.} and {.5, 1.} <= values
+
+def test_pseudo_labels_of_personalization_are_not_weighted():
+    "They are another network's: what the clip says of its own joints has no say."
+    c = weighted(hidden=0.)
+    labels = dict(pseudo_labels=c.joints, hm_size=(8,8))
+    p,q = (online_pairs(x, 2, 0, 6, (16,16), **labels) for x in (c, replace(c, weight=None)))
+    assert same(p, q) and set(p.weight.unique().tolist()) <= {0., 1.}
+
+
+# --- photographs
+
+class Still:
+    "Gives of every draw the middle of its distribution, or for the n-th draw what it is told."
+    def __init__(self, **told): self.told,self.n = told,-1
+    def normal(self, mean, std, size=None):
+        self.n += 1
+        shape = np.shape(std) if size is None else size
+        return np.broadcast_to(np.asarray(self.told.get(f'draw{self.n}', 0.)), shape)+0.
+
+def places(size):
+    x,y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    return np.stack([x, y], -1)
+
+@pytest.mark.parametrize('size', [(32,32), (64,48), (33,70), (17,16), (5,6)])
+def test_a_bend_by_hand(size):
+    "Without any draw it is the identity; shift, turn and growth are affine maps, which a spline keeps as they are."
+    W,H = size
+    far = np.array(size)-1.
+    still = draw_bend(Still(), size)
+    assert still.shape==(H,W,2) and still.dtype==np.float32 and still==pytest.approx(places(size), abs=1e-3)
+    shifted = draw_bend(Still(draw1=(.1,-.2)), size)
+    assert shifted==pytest.approx(places(size)+far*(.1,-.2), abs=1e-3)
+    turned = draw_bend(Still(draw0=(np.pi/2, np.log(2))), size)
+    x,y = np.moveaxis(places(size)-far/2, -1, 0)
+    assert turned==pytest.approx(np.stack([-2*y, 2*x], -1)+far/2, abs=1e-3)
+
+def test_a_bend_moves_its_control_points():
+    moved = np.zeros((16,2)); moved[5] = .1,-.05 # one of the four in the middle, and no other
+    bend = (draw_bend(Still(draw2=moved), (49,49))-places((49,49)))/48
+    at = [0,16,32,48]
+    grid = bend[at][:,at]
+    assert grid[1,1]==pytest.approx(moved[5], abs=.006) # the spline is worked out on 17x17 places, lines between
+    grid[1,1] = 0
+    assert abs(grid).max()<.003 and .01<bend[16,22,0]<.095
+
+def test_bends_are_small_and_depend_on_their_generator_alone():
+    was,g = global_state(),np.random.default_rng
+    a,b,c = draw_bend(g(3), (64,48)),draw_bend(g(3), (64,48)),draw_bend(g(4), (64,48))
+    assert np.array_equal(a, b) and not np.array_equal(a, c) and global_state()==was
+    bends = [draw_bend(g(i), (64,48))-places((64,48)) for i in range(60)]
+    mean = np.mean(bends, 0)
+    assert abs(mean).max()<4 and .5<np.std([b.mean((0,1))[0] for b in bends])/(.05*63)<1.5
+    assert 1<np.median([abs(b).mean() for b in bends])<10, 'pixels'
+
+def stills(n, size=(64,48), seed=0): return [noise_clip(f's{i}', 1, seed+i, size) for i in range(n)]
+
+@pytest.mark.parametrize('size', [(32,32), (32,64), (48,32), (33,17)])
+def test_only_photographs_are_bent_and_their_references_alone(size):
+    clips = [*stills(2), noise_clip('video', 3, 7), *stills(1, seed=9)]
+    items = [(clips[0],0,0), (clips[2],1,2), (clips[1],0,0), (clips[2],0,0), (clips[3],0,0)]
+    augmentation = no_augmentation(5)
+    hm_size = max(size[0]//2, 1),max(size[1]//2, 1)
+    p = add_labels(make_pairs(items, augmentation, size), items, augmentation, size, hm_size)
+    before = {k: np.copy(getattr(p, k)) for k in ('target', 'reference', 'kp', 'vis', 'heatmaps', 'weight')}
+    q = bend_stills(p, items, rng_for(0, 'x'))
+    assert all(np.array_equal(getattr(p, k), v, equal_nan=k=='kp') for k,v in before.items()), 'the batch was changed'
+    for k in ('target', 'kp', 'vis', 'heatmaps', 'weight'): assert getattr(q, k) is getattr(p, k)
+    changed = (q.reference!=p.reference).flatten(1).any(1)
+    assert changed.tolist()==[True,False,True,False,True] and q.reference.shape==p.reference.shape
+    assert q.reference.dtype==torch.float32 and q.reference.isfinite().all()
+    assert q.reference.min()>=p.reference.min()-1e-5 and q.reference.max()<=p.reference.max()+1e-5 # no new colours
+
+def test_a_bent_reference_is_the_remapped_target():
+    items,augmentation = [(c,0,0) for c in stills(2)],no_augmentation(2)
+    p = make_pairs(items, augmentation, (40,24))
+    q,g = bend_stills(p, items, rng_for(1, 'x')),rng_for(1, 'x')
+    for k in range(2): # one after the other from the same generator
+        crop = p.reference[k].permute(1, 2, 0).numpy().copy()
+        bent = cv2.remap(crop, draw_bend(g, (40,24)), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        assert torch.equal(q.reference[k], torch.from_numpy(bent).permute(2, 0, 1))
+
+def test_bends_depend_on_the_generator_and_nothing_else():
+    items,augmentation = [(c,0,0) for c in stills(2)],no_augmentation(2)
+    p,was = make_pairs(items, augmentation, (32,32)),global_state()
+    a,b,c = (bend_stills(p, items, rng_for(s, 'x')).reference for s in (0,0,1))
+    assert torch.equal(a, b) and not torch.equal(a, c) and global_state()==was
+    g = rng_for(0, 'x')
+    video = [(noise_clip('v', 2), 0, 1)]*2
+    assert bend_stills(p, video, g) is p and g.random()==rng_for(0, 'x').random(), 'a batch of videos draws nothing'
+
+def test_a_batch_of_photographs_is_bent_and_one_of_videos_as_before():
+    mixed = [*stills(3), noise_clip('v', 4, 5)]
+    p = training_pairs(mixed, 0, 0, 14, **SMALL)
+    assert same(p, training_pairs(mixed, 0, 0, 14, **SMALL)) and not same(p, training_pairs(mixed, 0, 1, 14, **SMALL))
+    alone = training_pairs(stills(3), 0, 0, 9, (32,32), (16,16))
+    assert ((alone.target!=alone.reference).flatten(1).float().mean(1)>.2).all()
+    assert torch.isfinite(alone.reference).all() and alone.weight.sum()>0
+
+def test_personalization_bends_nothing():
+    "One frame of a user's own is a video of one frame: the rules of the paper."
+    c = stills(1)[0]
+    for p in (online_pairs(c, 0, 0, 3, (16,16)), offline_pairs(c, 0, 0, 3, (16,16))):
+        assert torch.equal(p.target, p.reference)
 
 
 # --- the rules of `PairConfig`

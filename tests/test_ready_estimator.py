@@ -6,7 +6,7 @@ import numpy as np, pytest, torch
 from safetensors.torch import load_file, save_file
 from tiny import global_state, noise_clip
 from ttp_nb.basics import TTPError, shipped
-from ttp_nb.clips import Clip, in_memory
+from ttp_nb.clips import Clip
 from ttp_nb.fidelity import wave_frame
 from ttp_nb.geometry import apply_affine, to_tensor
 from ttp_nb.metrics import clip_pck, pck, torso_size
@@ -31,8 +31,8 @@ def maps(net): return net(to_tensor(np.stack([wave_frame(0, 0, (192,192)), STORE
 
 # --- the original's numbers
 
-# From an independent rebuilding of MoveNet SinglePose Lightning v4 that equals the packaged graph to 0.03 pixels. It was
-# run on these two images, waves and a person of a few shapes, without normalisation by ImageNet's mean, in single
+# From an independent rebuilding of MoveNet SinglePose Lightning v4 that equals the packaged graph to 0.03 pixels.
+# It was run on these two images, waves and a person of a few shapes, without normalisation by ImageNet's mean, in single
 # precision, and counts from a pixel's corner.
 
 def test_joints_and_confidences_are_the_originals(net, maps):
@@ -51,7 +51,8 @@ def test_maps_are_the_originals(maps):
 def test_the_person_is_where_it_was_drawn(net):
     clip = Clip('drawn', STORED['person'][None], [[50, 18, 142, 182.]])
     kp,conf = estimate(net, clip)
-    drawn = dict(left_shoulder=(114,58), right_elbow=(62,84), right_wrist=(56,108), left_knee=(113,140), right_ankle=(78,174))
+    drawn = dict(left_shoulder=(114,58), right_elbow=(62,84), right_wrist=(56,108), left_knee=(113,140),
+                 right_ankle=(78,174))
     for name,xy in drawn.items(): assert np.linalg.norm(kp[0,COCO17.index(name)]-xy) < 12, name
     found = find_in_frame(net, STORED['person'])
     assert len(found)==1 and found[0,4] > .6 and iou(found[:,:4], clip.boxes)[0,0] > .7
@@ -65,7 +66,7 @@ def by_hand(maps, b, middle):
     out = []
     for j in range(17):
         gy,gx = maps.regress[b,2*j,middle[1],middle[0]]+middle[1],maps.regress[b,2*j+1,middle[1],middle[0]]+middle[0]
-        value = lambda y, x: maps.heat[b,j,y,x].sigmoid()/(((x-gx)**2+(y-gy)**2)**.5+1.8)
+        value = lambda y, x, j=j, gx=gx, gy=gy: maps.heat[b,j,y,x].sigmoid()/(((x-gx)**2+(y-gy)**2)**.5+1.8)
         y,x = max(((y,x) for y in range(h) for x in range(w)), key=lambda c: value(*c))
         out.append([4*(x+maps.offset[b,2*j+1,y,x])-.5, 4*(y+maps.offset[b,2*j,y,x])-.5, maps.heat[b,j,y,x].sigmoid()])
     return np.array(out, float)
@@ -104,7 +105,8 @@ def test_looks_that_agree_and_one_that_does_not():
     three = np.concatenate([kp]*3)
     three[2,:,5] += 60                                        # the third look is lost
     both,c = combine_looks(three, np.concatenate([conf]*3))
-    assert np.allclose(both, kp[0]) and np.allclose(c[:,5], conf[0,:,5]*2/3, atol=1e-3) and np.allclose(c[:,6], conf[0,:,6])
+    assert np.allclose(both, kp[0]) and np.allclose(c[:,5], conf[0,:,5]*2/3, atol=1e-3)
+    assert np.allclose(c[:,6], conf[0,:,6])
     point = combine_looks(np.zeros((2,1,17,2)), np.full((2,1,17), .5))   # all joints in one place
     assert np.isfinite(point[0]).all() and np.allclose(point[1], .5)
 
@@ -136,7 +138,8 @@ def test_a_clip_frame_by_frame(net):
     assert kp.shape==(5,17,2) and conf.shape==(5,17) and np.isfinite(kp).all() and (0<conf).all() and (conf<1).all()
     some,_ = estimate(net, clip, [3,1])
     assert np.allclose(some, kp[[3,1]], atol=.05)
-    assert np.allclose(estimate(net, replace(clip, joints=None, vis=None))[0], kp, atol=.05)   # labels are not looked at
+    unlabelled = replace(clip, joints=None, vis=None)                 # labels are not looked at
+    assert np.allclose(estimate(net, unlabelled)[0], kp, atol=.05)
     assert estimate(net, clip, [])[0].shape==(0,17,2)
 
 def test_a_shifted_frame_shifts_the_joints(net):

@@ -522,7 +522,7 @@ def test_the_experiments_are_the_authors(name, file, tmp_path):
 
 def test_the_small_experiment_is_the_default(tmp_path):
     assert (EXPERIMENTS/'small.yaml').read_text()==round_trip(Recipe(), tmp_path)
-    assert {p.stem for p in EXPERIMENTS.glob('*.yaml')}=={*OURS, 'small'}
+    assert {p.stem for p in EXPERIMENTS.glob('*.yaml')}=={*OURS, 'small', 'people'}
 
 
 # --- no side effects

@@ -2,18 +2,23 @@
 import shutil
 from dataclasses import replace
 import cv2, numpy as np, pytest
+from safetensors.torch import load_file
+from test_real_data import coco, person as coco_person, write_coco, write_video
 from test_recipe_files import FILES, J, official
-from tiny import RECIPE as TINY_RUN, TINY, global_state, no_joints, noise_clip, people
-from ttp_nb import recipe_runs as R
+from tiny import RECIPE as TINY_RUN, TINY, global_state, no_joints, noise_clip, people, same_weights
+from ttp_nb import recipe_runs as R, training
 from ttp_nb.basics import TTPError
 from ttp_nb.drawn_people import synthetic_clips
+from ttp_nb.checkpoints import load_model, read_card
 from ttp_nb.experiments import evaluate
+from ttp_nb.joint_model import people_config
+from ttp_nb.pairs import training_pairs
 from ttp_nb.penn import write_penn
 from ttp_nb.personalization import TTPConfig, offline
 from ttp_nb.recipe_files import read_recipe
 from ttp_nb.recipes import DATA_KINDS, DataConfig, Recipe, changed
 from ttp_nb.skeleton_files import write_skeleton
-from ttp_nb.skeletons import COCO17, PENN13, Skeleton
+from ttp_nb.skeletons import COCO17, JHMDB15, PENN13, PEOPLE18, Skeleton
 from ttp_nb.training import TrainConfig, learning_rate
 
 
@@ -119,7 +124,8 @@ def test_each_kind_has_its_reader(kind, asked, monkeypatch):
     monkeypatch.setattr(R, 'read_clips', read)
     monkeypatch.setattr(R, 'labelled_frames', lambda clips, hold_out: (clips, clips))
     R.training_clips(DataConfig(kind, 'there')); R.evaluation_clips(DataConfig(kind, 'there'))
-    assert calls==[(asked, 'there', 'train'), (asked, 'there', 'test')]
+    own = ['valid'] if kind=='jhmdb' else [] # people to choose on, of other sources
+    assert calls==[(asked, 'there', split) for split in ('train', *own, 'test')]
 
 def test_videos_that_are_not_there(penn, tmp_path):
     root = tmp_path/'penn'
@@ -242,3 +248,179 @@ def test_drawn_people_are_in_memory(monkeypatch):
     monkeypatch.setattr(R, 'synthetic_clips', two)
     train,valid = R.training_clips(DataConfig(people=2), progress=False)
     assert all(isinstance(c.frames, list) and isinstance(c.frames[0], np.ndarray) and len(c)==2 for c in train+valid)
+
+
+# --- several data sets
+
+def drawn(n, split): # as `synthetic_clips`, but at once; every fifth of ten frames is used
+    return [noise_clip(f'{split}{i}', 10, i, hidden=0.) for i in range(n if split=='train' else 2)]
+
+@pytest.fixture
+def mix(tmp_path, monkeypatch):
+    "Three JHMDB videos to train on and one to choose on, one without joints; eleven photographs; drawn people."
+    monkeypatch.setattr(R, 'synthetic_clips', drawn)
+    root = tmp_path/'JHMDB'
+    for i in (0,1,7): write_video(root, f'Show{i}_run_f_0', 'run', frames='png')
+    write_video(root, 'Show2_run_f_0', 'run', frames='png') # of a source that is held out
+    write_video(root, 'Show1_run_f_1', 'run', frames='png', joints=0)
+    write_video(root, 'Other_run_f_0', 'run', part=2, frames='png')
+    file = write_coco(tmp_path/'coco.json', coco([coco_person(i, 1+i%2, seed=i) for i in range(11)]), tmp_path)
+    return DataConfig('jhmdb,coco,synthetic', f'{root},{file},', people=3)
+
+def names(clips): return [c.name for c in clips]
+
+def frames_of(clips, name): return sum(len(c) for c in clips if c.name.startswith(name))
+
+def test_the_mix_is_what_it_says(mix):
+    said = []
+    clips,valid = R.training_clips(mix, said.append, progress=False)
+    one = {c.name: c for c in clips}
+    shows,photos = [n for n in one if n.startswith('Show')],[n for n in one if n.startswith('0000')]
+    assert len(shows)==3 and 'Show2_run_f_0' not in one and len(photos)==9 and len(one)==15
+    assert all(c.skel==PEOPLE18 and c.joints.shape==(len(c),18,2) for c in clips+valid)
+    assert {len(one[n]) for n in shows}=={4} and {len(one[n]) for n in photos}=={1}
+    assert any(s.startswith('jhmdb: 3 clips, 12 frames, each 3 times') for s in said)
+    assert sum(' frames, each ' in s for s in said)==3
+
+def test_to_choose_on_there_are_real_people_only(mix):
+    _,valid = R.training_clips(mix, progress=False)
+    assert names(valid)[0]=='Show2_run_f_0' and len(valid)==3 and all(n.startswith('0000') for n in names(valid)[1:])
+    trained = {c.name for c in R.training_clips(mix, progress=False)[0]}
+    assert not trained & set(names(valid))
+    _,all_drawn = R.training_clips(DataConfig('synthetic,synthetic', ',', people=2), progress=False)
+    assert len(all_drawn)==4 and frames_of(all_drawn, 'valid')==8, 'nobody real: the drawn ones'
+    clips,valid = R.training_clips(mix, progress=False, hold_out=False)
+    assert len({c.name for c in clips if c.name.startswith('0000')})==11
+    assert set(names(valid)[1:]) <= set(names(clips)), "the authors' way: also trained on"
+
+def test_joints_that_a_set_does_not_know_weigh_nothing(mix):
+    clips = {c.name: c for c in R.training_clips(mix, progress=False)[0]}
+    unknown,known = slice(0, 5),slice(5, 18) # neither has ears, eyes and a nose
+    for name in ('Show0_run_f_0', next(n for n in clips if n.startswith('train0'))):
+        c = clips[name]
+        assert not c.vis[:,unknown].any() and np.isnan(c.joints[:,unknown]).all() and c.vis[:,known].all()
+        p = training_pairs([c], 0, 0, 8, (32,32), (16,16))
+        assert not p.weight[:,unknown].any() and p.weight[:,known].any() and p.heatmaps.isfinite().all()
+    photo = next(c for n,c in clips.items() if n.startswith('0000'))
+    assert photo.vis[0].all() and np.allclose(photo.joints[0,17], photo.joints[0,3:5].mean(0)), 'between the ears'
+
+@pytest.mark.parametrize('shares', [(1.,), (1,1,1), (5,3,2), (.5,.3,.2), (1,10,1), (8,1,1)])
+def test_shares_by_repetition(mix, shares):
+    "Whole repetitions, three at least: each share is met to a sixth."
+    clips,_ = R.training_clips(replace(mix, shares=shares), progress=False)
+    part = np.array([frames_of(clips, name) for name in ('Show', '0000', 'train')])
+    wanted = np.array(shares*3 if len(shares)==1 else shares)
+    off = part/part.sum()/(wanted/wanted.sum())
+    assert abs(off-1).max()<1/3 and (part/[12,9,6]>=3).all() and (part%[12,9,6]==0).all()
+    by_name = {n: names(clips).count(n) for n in set(names(clips))}
+    assert len({v for n,v in by_name.items() if n.startswith('Show')})==1, 'each clip of a set as often as the others'
+
+def test_repetitions_by_hand():
+    lists = [[np.zeros(n) for n in sizes] for sizes in ([10,20], [5], [1,1,1])]
+    assert R.repetitions(lists, (1.,))==[3,18,30] and R.repetitions(lists, (10,1,1))==[5,3,5]
+    assert R.repetitions(lists[:1], (1.,))==[3] and R.repetitions(lists, (30,5,3))==[3,3,3]
+    g = np.random.default_rng(0)
+    for _ in range(200):
+        k = g.integers(2, 5)
+        sizes,shares = g.integers(1, 500, k),g.uniform(.05, 1, k)
+        times = R.repetitions([[np.zeros(n)] for n in sizes], tuple(shares))
+        exact = shares/sizes
+        off = times/(3*exact/exact.min())
+        assert min(times)==3 and abs(off-1).max()<=1/6+1e-9
+
+@pytest.mark.parametrize('change,said', [
+    (dict(root=''), 'names 3 data sets, data.root 1 folders'), (dict(root='a,b'), 'data.root 2 folders'),
+    (dict(root='a,b,c,d'), 'data.root 4 folders'), (dict(kind='jhmdb,coco'), 'names 2 data sets, data.root 3'),
+    (dict(shares=(1.,2.)), r'data.shares is \[1.0, 2.0\]: a number above 0 .* each of jhmdb,coco,synthetic'),
+    (dict(shares=()), r'data.shares is \[\]'), (dict(shares=(1.,0.,1.)), 'data.shares'),
+    (dict(shares=(-1.,)), 'above 0'), (dict(shares=(1.,1.,1.,1.)), 'data.shares'),
+    (dict(root=',,'), 'data.root is empty.*jhmdb'),
+    (dict(root='nowhere,nowhere,'), 'nowhere: has neither Rename_Images')], ids=str)
+def test_roots_and_shares_that_do_not_fit(mix, change, said):
+    with pytest.raises(TTPError, match=said) as e: R.training_clips(replace(mix, **change), progress=False)
+    assert '\n' not in str(e.value)
+
+def test_kinds_that_do_not_exist(mix):
+    for kind in ('jhmdb,mpii,synthetic', 'jhmdb,coco,', ',,'):
+        with pytest.raises(TTPError, match='data.kind is'): changed(Recipe(), {'data.kind': kind})
+    with pytest.raises(TTPError, match='no joint of'): # a set that shares no joint with the network's
+        R.training_clips(mix, progress=False, skeleton=Skeleton('mouse', ('tail',)))
+
+def test_drawn_people_may_lie_on_disk(mix, penn):
+    clips,valid = R.training_clips(replace(mix, root=mix.root+str(penn)), progress=False)
+    assert {'0002','0003'} <= set(names(clips)) and not frames_of(clips, 'train')
+    assert not {'0001','0011'} & set(names(valid)), 'written by `ttp synth`, so still drawn'
+
+def test_pseudo_labels_join_the_videos_without_joints(mix, monkeypatch):
+    asked = []
+    def labelled(root, skel, progress):
+        asked.append((root, skel, progress))
+        c = noise_clip('Show1_run_f_1', 4)
+        joints = np.full((4,18,2), 30.)
+        return [replace(c, joints=joints, vis=np.ones((4,18), bool), weight=np.full((4,18), .5), skel=PEOPLE18)]
+    monkeypatch.setattr(R, 'pseudo_labelled_clips', labelled)
+    without,_ = R.training_clips(mix, progress=False)
+    assert asked==[] and 'Show1_run_f_1' not in names(without)
+    clips,valid = R.training_clips(replace(mix, pseudo_labels=True), progress=False)
+    assert asked==[(mix.root.split(',')[0], PEOPLE18, False)] and 'Show1_run_f_1' not in names(valid)
+    c = next(c for c in clips if c.name=='Show1_run_f_1')
+    assert (c.weight==.5).all() and isinstance(c.frames, list)
+    assert frames_of(clips, 'Show')==16*names(clips).count(c.name), 'one of four videos'
+    p = training_pairs([c], 0, 0, 6, (32,32), (16,16))
+    assert set(p.weight.unique().tolist()) <= {0.,.5} and (p.weight==.5).any()
+
+def test_jhmdb_alone_keeps_its_joints(mix):
+    root = mix.root.split(',')[0]
+    train,valid = R.training_clips(DataConfig('jhmdb', root), progress=False)
+    assert names(train)==[f'Show{i}_run_f_0' for i in (0,1,7)] and names(valid)==['Show2_run_f_0']
+    assert all(c.skel==JHMDB15 and isinstance(c.frames, list) for c in train+valid)
+    test,absent = R.evaluation_clips(DataConfig('jhmdb', root), skeleton=PEOPLE18)
+    assert names(test)==['Other_run_f_0'] and test[0].skel==PEOPLE18 and absent==[]
+    with pytest.raises(TTPError, match='no joint of'):
+        R.evaluation_clips(DataConfig('jhmdb', root), skeleton=Skeleton('mouse', ('tail',)))
+
+@pytest.fixture
+def small_people(mix, tmp_path):
+    "A recipe for a network that is like the people's, but for its size."
+    model = people_config(size=(64,64), keypoints=17, heads=2, appearance=(4,8), pose=(4,8), renderer=(8,6,4))
+    cfg = TrainConfig(steps=2, batch=6, lr=1e-4, warmup=2, every=1, self_supervised_pairs=3)
+    return Recipe(data=replace(mix, shares=(2.,1.,1.)), model=model, training=cfg, out=str(tmp_path/'whole'))
+
+@pytest.mark.parametrize('task', ['joint', 'baseline'])
+def test_a_mix_trains_and_resumes_to_the_same_bytes(small_people, task, tmp_path, monkeypatch):
+    recipe,was = replace(small_people, task=task),global_state()
+    whole = R.train_recipe(recipe, progress=False, command='ttp train')
+    assert global_state()==was and whole.step==2 and whole.best>=0 and whole.model.cfg==recipe.model
+    card = read_card(whole.out/'last.safetensors')
+    assert card['data']=='jhmdb,coco,synthetic' and card['validation_people']==3 and card['training']['warmup']==2
+    step = training.train_step
+    def stopped(*args):
+        if args[-1]==1: raise KeyboardInterrupt
+        return step(*args)
+    monkeypatch.setattr(training, 'train_step', stopped)
+    parted = replace(recipe, out=str(tmp_path/'parted'))
+    with pytest.raises(KeyboardInterrupt): R.train_recipe(parted, progress=False, command='ttp train')
+    monkeypatch.setattr(training, 'train_step', step)
+    again = R.train_recipe(replace(parted, resume=True), progress=False, command='ttp train')
+    for name in ('last.safetensors', 'best.safetensors', 'last.json', 'best.json', 'log.jsonl'):
+        assert (whole.out/name).read_bytes()==(again.out/name).read_bytes(), name
+    loaded = load_model(whole.out/'last.safetensors', PEOPLE18)
+    assert same_weights(loaded.state_dict(), whole.model.state_dict())
+    assert not [k for k in load_file(whole.out/'last.safetensors') if 'features' in k]
+
+def test_a_run_is_not_resumed_on_another_mix(small_people):
+    R.train_recipe(replace(small_people, task='baseline'), progress=False)
+    other = replace(small_people, task='baseline', resume=True, data=replace(small_people.data, shares=(1.,4.,4.)))
+    with pytest.raises(TTPError): R.train_recipe(other, progress=False)
+
+def test_shapes_are_checked_in_silence(small_people, recwarn):
+    for task in ('joint', 'baseline'): R.check_shape(replace(small_people, task=task))
+    assert not recwarn.list, 'a warning for each tensor that is not there'
+
+def test_shapes_are_checked_before_anybody_is_read(small_people, monkeypatch):
+    def never(*args): raise AssertionError('read')
+    monkeypatch.setattr(R, 'training_clips', never)
+    for change,said in ((dict(size=(72,64)), 'multiples of 32'), (dict(trunk='hourglass'), "no trunk 'hourglass'")):
+        wrong = replace(small_people, model=replace(small_people.model, **change))
+        with pytest.raises(TTPError, match=said): R.train_recipe(wrong, progress=False)
+    with pytest.raises(AssertionError, match='read'): R.train_recipe(small_people, progress=False)

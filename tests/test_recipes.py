@@ -8,7 +8,7 @@ from ttp_nb.personalization import TTPConfig
 from ttp_nb.recipes import (
     DATA_KINDS, KEYS, LEAST, ORIGIN, TASKS, DataConfig, Recipe, as_whole, changed, check_key, convert_value,
     rule_values, settings, short, with_authors_rules, with_values)
-from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton
+from ttp_nb.skeletons import BBC7, COCO17, H36M16, JHMDB15, LSP14, PENN13, PEOPLE18, Skeleton
 
 
 def odd_value(g, key, was):
@@ -16,7 +16,7 @@ def odd_value(g, key, was):
     texts = ('', 'a', ' a ', 'a: b', '#x', '- y', "it's", '"q"', 'null', '1e3', '5', 'yes', 'é 漢',
              'two\nlines\n\n  more\n', '[', '*a', '\t', '2021-01-01', '%', 'x'*300)
     if key=='task': return str(g.choice(TASKS))
-    if key=='data.kind': return str(g.choice(DATA_KINDS))
+    if key=='data.kind': return ','.join(g.choice(DATA_KINDS, g.integers(1, 4)))
     if key in ('data.videos', 'data.labelled', 'data.frames', 'training.color_jitter'): return 1-float(g.random())
     if isinstance(was, bool): return bool(g.integers(2))
     if isinstance(was, int): return int(g.integers(1, 10**6))
@@ -110,7 +110,9 @@ def test_numbers_below_the_least_are_refused(key):
         changed(Recipe(), {key: below})
 
 @pytest.mark.parametrize('key,values,good', [
-    ('task', ['train', ''], TASKS), ('data.kind', ['mpii', 'Penn'], DATA_KINDS),
+    ('task', ['train', '', 'joint,baseline'], TASKS),
+    ('data.kind', ['mpii', 'Penn', '', ',', 'coco,', ',penn', 'jhmdb,,coco', 'jhmdb, coco', 'jhmdb;coco', 'coco,mpii'],
+     [*DATA_KINDS, 'jhmdb,coco,synthetic', 'penn,penn']),
     *[(f'data.{k}', [0., -1., 1.01], (.01, 1.)) for k in ('videos', 'labelled', 'frames')],
     ('training.color_jitter', [-.1, 1.1], (0., 1.))])
 def test_values_out_of_range_are_refused(key, values, good):
@@ -151,6 +153,26 @@ def test_other_data_bring_their_origin_and_joints():
     assert r.model.skeleton==H36M16 and with_values(r, {'data.kind': 'coco'}).model.skeleton==H36M16
     assert with_values(Recipe(), {'data.kind': 'bbc', 'model.skeleton': 'coco17'}).model.skeleton==COCO17
     assert with_values(Recipe(), {'data.kind': 'bbc'}).model.origin==0, 'our rules count from 0 everywhere'
+
+@pytest.mark.parametrize('kind,skeleton', [('penn', PENN13), ('bbc', BBC7), ('hm36', H36M16), ('jhmdb', JHMDB15),
+                                           ('lsp', LSP14), ('jhmdb,coco', PEOPLE18), ('synthetic,penn,lsp', PEOPLE18)])
+def test_data_bring_their_joints(kind, skeleton):
+    assert with_values(Recipe(), {'data.kind': kind}).model.skeleton==skeleton
+    assert with_values(Recipe(), {'data.kind': kind, 'model.skeleton': 'coco17'}).model.skeleton==COCO17
+    kept = changed(Recipe(), {'model.skeleton': BBC7})
+    assert with_values(kept, {'data.root': 'a,b'}).model.skeleton==BBC7, 'only where the kind is given'
+    for same in ('coco', 'dlc', 'synthetic'): assert with_values(kept, {'data.kind': same}).model.skeleton==BBC7
+
+def test_several_data_sets_in_a_recipe():
+    r = with_values(Recipe(), {'data.kind': 'jhmdb,coco,synthetic', 'data.root': 'a,b,', 'data.pseudo_labels': True,
+                               'data.shares': ['5', 3, 2.]})
+    assert r.data==DataConfig('jhmdb,coco,synthetic', 'a,b,', (5.,3.,2.), True)
+    assert with_values(Recipe(), {'authors_rules': True, 'data.kind': 'penn,coco'}).model.origin==0, 'two origins: none'
+    for wrong in (['5', 'many'], 'all', [True], None):
+        with pytest.raises(TTPError, match='data.shares is'): with_values(Recipe(), {'data.shares': wrong})
+    for wrong in ('yes', 1, None):
+        with pytest.raises(TTPError, match='data.pseudo_labels is'):
+            with_values(Recipe(), {'data.pseudo_labels': wrong})
 
 def test_steps_replace_epochs():
     r = replace(Recipe(), epochs=140, validate=5)

@@ -5,9 +5,10 @@ from torch import nn
 from tiny import close, named, rand, untouched
 from ttp_nb.basics import TTPError, shipped
 from ttp_nb.geometry import MEAN, STD, to_tensor
-from ttp_nb.trunk import (AT_MEAN, DEPTHS, MOBILE_STAGES, PER_STD, InvertedResidual, MobileTrunk, PoseResNet,
-                          SeparableConv, Trunk, conv_same, count_parameters, deconv_layers, heatmap_loss, load_imagenet,
-                          load_pyramid, residual_stage)
+from ttp_nb.perceptual import VGG_START, PerceptualLoss
+from ttp_nb.trunk import (AT_MEAN, DEPTHS, MOBILE_STAGES, PER_STD, InvertedResidual, MobileFeatures, MobileTrunk,
+                          PoseResNet, SeparableConv, Trunk, conv_same, count_parameters, deconv_layers, heatmap_loss,
+                          load_imagenet, load_movenet, residual_stage)
 
 THIN = dict(width=8, filters=(8,8,8))
 SIDES = [(64,64), (64,96), (96,32)] # H,W
@@ -82,7 +83,10 @@ def test_stages_and_doublings():
 # ---- the mobile trunk
 
 @pytest.fixture(scope='module')
-def mobile(): return load_pyramid(MobileTrunk()).eval()
+def mobile():
+    trunk = MobileTrunk()
+    load_movenet(trunk)
+    return trunk.eval()
 
 def test_the_pyramid_gives_what_movenet_gives(mobile):
     "Numbers of this code, which agreed with the packaged graph's to 7e-6 on the same input."
@@ -131,7 +135,7 @@ def test_inverted_residuals(c, stride, wider):
 def test_the_mobile_trunk_has_movenets_shape():
     with torch.device('meta'): trunk = MobileTrunk()
     assert sum(n for _,n,_,_ in MOBILE_STAGES) == 17 and count_parameters(trunk.pyramid) == 2_299_168
-    assert count_parameters(trunk) == 2_300_984
+    assert count_parameters(trunk) == 2_301_784 and trunk.channels == 96
     assert not [k for k in trunk.state_dict() if 'per_std' in k or 'at_mean' in k] # constants, not weights
 
 def test_nothing_of_a_batch_leaks_into_a_crop(mobile):
@@ -145,12 +149,12 @@ def test_nothing_of_a_batch_leaks_into_a_crop(mobile):
     assert all(torch.equal(v, before[k]) for k,v in mobile.state_dict().items())
 
 TRUNKS = dict(small=lambda: Trunk(18, 8, 3, (8,8,6), True), published=lambda: Trunk(18, **THIN),
-              mobile=lambda: MobileTrunk(10))
+              mobile=MobileTrunk)
 
 @pytest.mark.parametrize('which', TRUNKS)
 def test_one_interface_for_all_trunks(which):
     trunk = TRUNKS[which]().eval()
-    assert trunk.down % trunk.stride == 0 and trunk.channels in (6,8,10)
+    assert trunk.down % trunk.stride == 0 and trunk.channels in (6,8,96)
     for H,W in [(trunk.down, trunk.down), (64,96), (128,64)]:
         x = rand(2, 3, H, W)
         kept,h,w = x.clone(),H//trunk.stride,W//trunk.stride
@@ -172,13 +176,18 @@ def test_gradient_reaches_movenets_weights(mobile):
     net.zero_grad()
 
 def test_movenets_weights_arrive():
-    trunk = MobileTrunk(16)
-    widen = {k: v.clone() for k,v in trunk.widen.state_dict().items()}
-    assert load_pyramid(trunk) is trunk
-    held = load_file(shipped('movenet_lightning'))
-    for k,v in trunk.pyramid.state_dict().items(): assert torch.equal(v, held[f'pyramid.{k}'].float()), k
-    assert all(torch.equal(v, widen[k]) for k,v in trunk.widen.state_dict().items()) # the new layer stays
+    trunk,held = MobileTrunk(),load_file(shipped('movenet_lightning'))
+    last = load_movenet(trunk)
+    for k,v in trunk.state_dict().items():
+        assert torch.equal(v, held[k.replace('widen.', 'heads.heat.0.')].float()), k
+    assert last.keys() == {'weight','bias'}
+    for k,v in last.items(): assert v.dtype == torch.float32 and torch.equal(v, held[f'heads.heat.1.{k}'].float())
     assert all(p.requires_grad and p.dtype == torch.float32 for p in trunk.parameters())
+
+def test_trunk_and_last_layer_give_movenets_heatmaps(mobile):
+    from ttp_nb.ready_estimator import ready_estimator
+    x,last = rand(2, 3, 64, 96),load_movenet(MobileTrunk())
+    with torch.no_grad(): close(torch.nn.functional.conv2d(mobile(x), **last), ready_estimator()(x).heat, 1e-4)
 
 def test_the_constants_undo_imagenets_normalisation():
     close(torch.tensor(PER_STD), 2*torch.tensor(STD), 1e-6)
@@ -187,29 +196,90 @@ def test_the_constants_undo_imagenets_normalisation():
 def refused(trunk, file):
     "That the file is refused in one line that names it, and that the trunk is as it was."
     before = {k: v.clone() for k,v in trunk.state_dict().items()}
-    with pytest.raises(TTPError) as e: load_pyramid(trunk, file)
+    with pytest.raises(TTPError) as e: load_movenet(trunk, file)
     assert str(file) in str(e.value) and '\n' not in str(e.value)
     assert all(torch.equal(v, before[k]) for k,v in trunk.state_dict().items())
     return str(e.value)
 
-def test_weights_of_another_network_are_no_pyramid():
-    for other in ('small_joint', 'small_baseline', 'vgg16_first'):
-        said = refused(MobileTrunk(8), shipped(other))
-        assert "no weights of MoveNet Lightning's trunk" in said and 'models/movenet_lightning.safetensors' in said
+def test_weights_of_another_network_are_not_movenets():
+    for other in ('small_joint', 'small_baseline', 'people_baseline'): # the last has the same trunk, under other names
+        said = refused(MobileTrunk(), shipped(other))
+        assert 'no weights of MoveNet Lightning' in said and 'models/movenet_lightning.safetensors' in said
+    assert 'no weights' in refused(Trunk(18, **THIN), shipped('movenet_lightning')) # another trunk
 
-@pytest.mark.parametrize('how', ['lacking', 'more', 'reshaped'])
-def test_a_pyramid_that_does_not_fit(how, tmp_path):
+HEAT = 'heads.heat.1.weight','heads.heat.1.bias'
+
+@pytest.mark.parametrize('how', ['lacking', 'more', 'reshaped', *HEAT, 'other joints', 'other width'])
+def test_weights_of_movenet_that_do_not_fit(how, tmp_path):
     held,k = load_file(shipped('movenet_lightning')),'pyramid.stem.1.weight'
-    held |= {'lacking': {}, 'more': {'pyramid.more': torch.zeros(1)}, 'reshaped': {k: held[k][1:].contiguous()}}[how]
-    if how == 'lacking': del held[k]
+    if how in held: del held[how]
+    elif how == 'lacking': del held[k]
+    elif how == 'more': held['pyramid.more'] = torch.zeros(1)
+    elif how == 'reshaped': held[k] = held[k][1:].contiguous()
+    elif how == 'other joints': held |= {k: held[k][:13].contiguous() for k in HEAT}
+    else: held[HEAT[0]] = held[HEAT[0]][:,:64].contiguous()
     save_file(held, tmp_path/'w.safetensors')
-    assert 'no weights of MoveNet' in refused(MobileTrunk(8), tmp_path/'w.safetensors')
+    assert 'no weights of MoveNet' in refused(MobileTrunk(), tmp_path/'w.safetensors')
+
+def test_what_is_not_read_may_be_anything(tmp_path):
+    "The other heads and MoveNet's map of the centre are the ready estimator's."
+    held = load_file(shipped('movenet_lightning'))
+    save_file({k: v for k,v in held.items() if k.startswith(('pyramid.', 'heads.heat.'))}, tmp_path/'w.safetensors')
+    trunk,whole = MobileTrunk(),MobileTrunk()
+    load_movenet(trunk, tmp_path/'w.safetensors')
+    load_movenet(whole)
+    assert all(torch.equal(v, whole.state_dict()[k]) for k,v in trunk.state_dict().items())
 
 @pytest.mark.parametrize('data', [b'', b'a text', b'\xff'*64])
-def test_files_that_are_no_pyramid(data, tmp_path):
+def test_files_that_are_none(data, tmp_path):
     (tmp_path/'w.safetensors').write_bytes(data)
-    assert 'cannot be read' in refused(MobileTrunk(8), tmp_path/'w.safetensors')
-    assert 'cannot be read' in refused(MobileTrunk(8), tmp_path/'none.safetensors')
+    assert 'cannot be read' in refused(MobileTrunk(), tmp_path/'w.safetensors')
+    assert 'cannot be read' in refused(MobileTrunk(), tmp_path/'none.safetensors')
+
+def test_a_pickle_under_this_name_is_not_unpickled(tmp_path):
+    class Bomb:
+        def __reduce__(self): return (type(tmp_path).touch, (tmp_path/'bang',))
+    torch.save({'pyramid.stem.1.weight': Bomb()}, tmp_path/'w.safetensors')
+    refused(MobileTrunk(), tmp_path/'w.safetensors')
+    assert not (tmp_path/'bang').exists()
+
+
+# ---- MoveNet's features, for the perceptual loss
+
+@pytest.fixture(scope='module')
+def features(): return MobileFeatures()
+
+def test_features_are_those_of_the_stages(features, mobile):
+    x,wanted = rand(2, 3, 64, 96),[]
+    kept,seen = x.clone(),features(x)
+    hooks = [s.register_forward_hook(lambda module, args, out: wanted.append(out)) for s in mobile.pyramid.stages[:3]]
+    with torch.no_grad(): mobile(x)
+    for hook in hooks: hook.remove()
+    assert torch.equal(x, kept) and torch.equal(seen[0], x) and features.terms == len(seen) == 4
+    for f,w in zip(seen[1:], wanted, strict=True): close(f, w, 1e-6)
+    for H,W in ((8,8), (40,24)):
+        assert [tuple(f.shape) for f in features(rand(1, 3, H, W))[1:]] == [(1,c,H//d,W//d) for c,d in
+                                                                           ((16,2), (24,4), (32,8))]
+
+def test_features_never_learn_but_let_the_gradient_through(features):
+    loss = PerceptualLoss(features).train() # train mode changes nothing
+    out,target = rand(1, 3, 32, 32).requires_grad_(),rand(1, 3, 64, 64, seed=1).requires_grad_()
+    loss(out, target).backward()
+    assert out.grad.isfinite().all() and out.grad.abs().sum() > 0 and target.grad is None
+    assert count_parameters(loss) == 0 and all(p.grad is None for p in loss.parameters())
+    assert loss.mean.shape == (4,) and (loss.mean > 0).all()
+    close(PerceptualLoss(features)(out, target), 4., 1e-4) # a new loss is one a term
+    assert PerceptualLoss(features)(out, out.detach()).item() == 0
+    with pytest.raises(TTPError, match='6 starting values do not fit the 4 terms'): PerceptualLoss(features, VGG_START)
+
+def test_features_hold_no_more_than_they_need(features):
+    assert sum(p.numel() for p in features.parameters()) < 60_000
+    assert sum(b.numel() for b in features.buffers()) == 6 and not [k for k in features.state_dict() if 'per_std' in k]
+
+def test_features_of_a_damaged_file(tmp_path, monkeypatch):
+    (tmp_path/'movenet_lightning.safetensors').write_bytes(b'half a file')
+    monkeypatch.setattr('ttp_nb.trunk.shipped', lambda name: tmp_path/f'{name}.safetensors')
+    with pytest.raises(TTPError, match='movenet_lightning.safetensors cannot be read'): MobileFeatures()
 
 
 # ---- the supervised loss

@@ -15,7 +15,7 @@ from ttp_nb.checkpoints import load_model, save_model
 from ttp_nb.clips import predict
 from ttp_nb.pairs import PairConfig
 from ttp_nb.personalization import TTPConfig
-from ttp_nb.skeletons import Skeleton
+from ttp_nb.skeletons import COCO17, PENN13, PEOPLE18, Skeleton
 from ttp_nb.basics import TTPError
 from ttp_nb.video import Frames, UnusableInput, open_frames, probe, write_mp4
 from ttp_nb.your_video import Ledger, Lens, VideoJob, clear_work, lens_for, personalize_video
@@ -35,6 +35,7 @@ def d(tmp_path_factory):
     write_mp4(d/'a.mp4', SCENE, 25)
     save_model(tiny_model(), d/'m.safetensors')
     save_model(tiny_model(skeleton=FIVE, seed=2), d/'five.safetensors')
+    save_model(tiny_model(skeleton=PEOPLE18, seed=3), d/'people.safetensors')
     return d
 
 
@@ -553,6 +554,51 @@ def test_one_joint(tmp_path, run, d):
     for mode in ('online', 'offline'):
         result = run(mode=mode, model=tmp_path/'one.safetensors', smooth=True, exports=tuple(EXPORTS))
         assert result.kp.shape==(T,1,2) and len(rows(tmp_path/'out'))==T
+
+
+# --- which joints are written
+
+@pytest.mark.parametrize('mode,smooth', [('offline', False), ('online', True), ('none', True)])
+def test_fewer_joints_are_the_same_joints(run, d, tmp_path, mode, smooth):
+    "All are found and adapted; what is written is a part of them, in every file."
+    def asked(joints):
+        return run(out=joints or 'none said', model=d/'people.safetensors', mode=mode, smooth=smooth, joints=joints,
+                   exports=tuple(EXPORTS))
+    everything = asked('all')
+    assert everything.skeleton==PEOPLE18
+    for joints, skel in (('', COCO17), ('coco17', COCO17), ('penn13', PENN13)):
+        result, out = asked(joints), tmp_path/(joints or 'none said')
+        at = [PEOPLE18.index(j) for j in skel.joints]
+        assert result.skeleton==skel and len(rows(out))==T
+        assert np.array_equal(result.before_kp, everything.before_kp[:,at])
+        assert np.array_equal(result.conf, everything.conf[:,at])
+        if not smooth or mode!='online': # the One-Euro filter knows the size of the pose by its joints
+            assert np.allclose(result.kp, everything.kp[:,at], atol=1e-9)
+        assert read_coco(out/'coco.json')['kp'].shape==read_openpose(out/'openpose')['kp'].shape==(T,len(skel),2)
+        assert read_deeplabcut(out/'deeplabcut.csv')['joints']==skel.joints
+        assert read_npz(out/'keypoints.npz').skeleton.joints==skel.joints
+        if mode=='offline':
+            assert (out/'profile.safetensors').read_bytes()==(tmp_path/'all'/'profile.safetensors').read_bytes()
+
+def test_joints_that_a_network_does_not_find(run, d, tmp_path):
+    for model, joints, says in (('m', 'coco17', 'penn13, not all of coco17: ask for --joints all'),
+                                ('five', 'penn13', 'five, not all of penn13'), ('m', 'mpii', 'no joint set .mpii.')):
+        with pytest.raises(TTPError, match=says): run('none.mp4', model=d/f'{model}.safetensors', joints=joints)
+    assert not (tmp_path/'out').exists(), 'refused before anything is done'
+    for model, joints, J in (('m', 'all', 13), ('m', 'penn13', 13), ('five', '', 5)):
+        assert run(out=model+joints, model=d/f'{model}.safetensors', joints=joints, mode='none').kp.shape==(T,J,2)
+
+def test_other_joints_are_another_job(run, d, tmp_path, monkeypatch):
+    "COCO's are those of a network that finds them, said or not."
+    people = dict(model=d/'people.safetensors', mode='none')
+    stopped(run, monkeypatch, **people)
+    with pytest.raises(TTPError, match='interrupted run with another'): run(**people, joints='penn13', resume=True)
+    run(**people, joints='coco17', resume=True)
+    was = files(tmp_path/'out')
+    with pytest.raises(TTPError, match='holds the results of another'): run(**people, joints='all', resume=True)
+    lines = []
+    run(**people, resume=True, say=lines.append)
+    assert 'complete already' in lines[0] and files(tmp_path/'out')==was
 
 
 # --- memory

@@ -94,6 +94,8 @@ def _check_joints(clip, T, J):
     clip.vis = _shaped(clip.vis, bool, (T, J), 'vis', clip.name)
     if clip.weight is not None:
         clip.weight = _shaped(clip.weight, float, (T, J), 'weight', clip.name)
+        if not ((clip.weight >= 0) & (clip.weight <= 1)).all():
+            raise TTPError(f"Clip '{clip.name}': weights of joints must lie between 0 and 1.")
     lost = np.argwhere(clip.vis & ~known)
     if lost.size:
         frame, joint = lost[0]

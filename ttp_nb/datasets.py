@@ -23,7 +23,7 @@ from scipy.io import loadmat
 from .basics import LazyFrames, TTPError
 from .skeletons import BBC7, COCO17, H36M16, Skeleton
 from .metrics import torso_size
-from .clips import Clip, no_extent
+from .clips import PER_FRAME, Clip, no_extent
 from .skeleton_files import read_skeleton
 from .video import ImageReader, frames_said, natural, read_image
 from .penn import mend_boxes
@@ -651,10 +651,9 @@ def _dlc_clip(name, labels, files, skel, margin): # {image: (J,2)}, {image: its 
 # %% ../nbs/library/23_datasets.ipynb #92421174
 def _part(clip, at):
     "Some frames of a clip, with all that is known of them."
-    def cut(x): return None if x is None else x[at]
+    known = {name: getattr(clip, name) for name in PER_FRAME if name != 'frames'}
     frames = LazyFrames(clip.frames.read, clip.frames.index[at])
-    return replace(clip, frames=frames, boxes=clip.boxes[at], joints=cut(clip.joints), vis=cut(clip.vis),
-                   torso=cut(clip.torso))
+    return replace(clip, frames=frames, **{name: value[at] for name, value in known.items() if value is not None})
 
 def frames_apart(
     clip:Clip, # of single images, as `dlc_clips` gives it

@@ -6,8 +6,8 @@
 __all__ = ['ADAPT', 'SCENARIOS', 'FREE', 'ALL', 'clip_scenarios', 'adapted', 'go_on_from', 'joint_hits', 'pck_of', 'score',
            'number', 'table_rows', 'paired_gain', 'show_table', 'run_clips', 'in_processes', 'label_checksum',
            'per_clip', 'summary', 'save_clip', 'read_predictions', 'finished_clips', 'check_same', 'evaluate',
-           'check_labelled', 'pose_grid', 'crop_window', 'gain_bars', 'adaptation_curves', 'adaptation_curve',
-           'curve_axes', 'demo_figure']
+           'check_labelled', 'pose_grid', 'close_up', 'crop_window', 'gain_bars', 'adaptation_curves',
+           'adaptation_curve', 'curve_axes', 'demo_figure']
 
 # %% ../nbs/library/42_experiments.ipynb #57d80b5a
 import json
@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from tqdm.auto import tqdm
@@ -347,13 +348,24 @@ def pose_grid(
     "One frame of each clip, before above and offline below."
     for column, clip, answers in zip(np.transpose(axes), clips, found):
         t = len(clip) // 2
-        x0, y0, x1, y1 = crop_window(clip.boxes[t], clip.size)
         for ax, s in zip(column, ('before', 'offline')):
-            kp, _ = answers[s]
-            ax.imshow(draw_pose(clip.frames[t], kp[t], skel=clip.skel)[y0:y1, x0:x1])
+            ax.imshow(close_up(clip, t, answers[s][0][t]))
             ax.axis('off')
     axes[0][0].set_title('before', loc='left')
     axes[1][0].set_title('offline', loc='left')
+
+
+def close_up(
+    clip:Clip, # the person
+    t:int, # which frame
+    kp:np.ndarray, # (J,2) x,y in frame pixels
+    side:int=320, # of the picture
+)->np.ndarray: # (side,side,3) uint8
+    "A pose on the part of a frame around the box: limbs are as thin, however small the person."
+    x0, y0, x1, y1 = crop_window(clip.boxes[t], clip.size)
+    scale = side / np.array([x1 - x0, y1 - y0])
+    img = cv2.resize(clip.frames[t][y0:y1, x0:x1], (side, side), interpolation=cv2.INTER_CUBIC)
+    return draw_pose(img, (kp - (x0, y0) + .5) * scale - .5, skel=clip.skel, r=side / 80)
 
 
 def crop_window(
@@ -394,8 +406,9 @@ def adaptation_curves(
     cfg:TTPConfig=TTPConfig(), # how to personalise
     points:int=6, # at how many steps PCK is measured
 )->tuple: # (clips,steps) losses; (points,) steps; (clips,points) PCK
-    "Loss and PCK of clips while they are adapted offline."
-    found = [adaptation_curve(model, in_memory(clip), cfg, points) for clip in clips]
+    "Loss and PCK of clips while they are adapted offline, of each as many frames as the shortest has."
+    n = min(map(len, clips))
+    found = [adaptation_curve(model, in_memory(clip[:n]), cfg, points) for clip in clips]
     losses = np.array([losses for losses, _ in found])               # (clips,steps)
     pcks = np.array([list(curve.values()) for _, curve in found])    # (clips,points)
     return losses, np.array(list(found[0][1])), pcks

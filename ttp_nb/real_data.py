@@ -179,12 +179,15 @@ def with_joints_of(
     if clip.joints is None: return replace(clip, skel=skel)
     joints = np.full((len(clip), len(skel), 2), np.nan)
     vis = np.zeros(joints.shape[:2], bool)
+    trust = np.ones(clip.vis.shape) if clip.weight is None else clip.weight
+    weight = np.zeros(joints.shape[:2])
     for j, name in enumerate(skel.joints):
-        if name in own.joints: joints[:, j], vis[:, j] = clip.joints[:, own.index(name)], clip.vis[:, own.index(name)]
-        elif name == 'head' and all(ear in own.joints for ear in _EARS):
-            ears = [own.index(ear) for ear in _EARS]
-            joints[:, j], vis[:, j] = clip.joints[:, ears].mean(1), clip.vis[:, ears].all(1)
-    if {*skel.joints} & {*own.joints} or vis.any(): return replace(clip, joints=joints, vis=vis, skel=skel)
+        at = [own.index(name)] if name in own.joints else []
+        if name == 'head' and not at and all(ear in own.joints for ear in _EARS): at = [own.index(ear) for ear in _EARS]
+        if not at: continue
+        joints[:, j], vis[:, j], weight[:, j] = clip.joints[:, at].mean(1), clip.vis[:, at].all(1), trust[:, at].min(1)
+    if {*skel.joints} & {*own.joints} or vis.any():
+        return replace(clip, joints=joints, vis=vis, skel=skel, weight=None if clip.weight is None else weight)
     raise TTPError(f"Clip '{clip.name}': no joint of '{skel.name}' ({', '.join(skel.joints)}) is one of its own: "
                    f"{', '.join(own.joints)}.")
 
@@ -241,20 +244,20 @@ def pseudo_labelled(
     boxes = calm_boxes(kp, conf, least)
     if boxes is None: return None
     vis = (conf >= least) & ((conf >= least).sum(1) >= 6)[:, None]
-    labelled = Clip(clip.name, clip.frames, boxes, kp, vis, COCO17, clip.action, ('joints by the ready estimator',))
-    weight = with_joints_of(replace(labelled, joints=np.repeat(conf[..., None], 2, -1)), skel).joints[..., 0]
-    labelled = with_joints_of(labelled, skel)
-    return replace(labelled, weight=np.where(labelled.vis, weight, 0))
+    labelled = Clip(clip.name, clip.frames, boxes, kp, vis, COCO17, clip.action, ('joints by the ready estimator',),
+                    weight=np.clip(conf*vis, 0, 1))
+    return with_joints_of(labelled, skel)
 
 def pseudo_labelled_clips(
     root, # JHMDB's folder
+    skel:Skeleton=PEOPLE18, # joints wanted
     progress:bool=True, # show a bar
-)->list: # of clips of the training part, with joints of `PEOPLE18` and weights
+)->list: # of clips of the training part, with joints and weights
     "JHMDB's training videos without joints, as the ready estimator sees them."
     net = ready_estimator()
     clips, _ = jhmdb_clips(root, 'train', labelled=False)
     bar = tqdm(clips, desc='labelling videos', unit='clip', disable=not progress)
-    return [clip for clip in (pseudo_labelled(net, in_memory(clip)) for clip in bar) if clip]
+    return [clip for clip in (pseudo_labelled(net, in_memory(clip), skel) for clip in bar) if clip]
 
 # %% ../nbs/library/29_real_data.ipynb #0d111dd9
 def _coco_files(root, split):

@@ -105,7 +105,7 @@ def training_clips(
     say=None, # called with each line for the user
     progress:bool=True, # show a bar where people are drawn
     hold_out:bool=True, # keep the validation clips out of training, where the data has no others
-    skeleton:Skeleton=PEOPLE18, # joints to find, where several data sets are named
+    skeleton:Skeleton=PEOPLE18, # joints to find, where several data sets are named or JHMDB has pseudo-labels
 )->tuple: # training clips, validation clips
     "The people to train on and those to choose on; raises `TTPError` where there are too few."
     if ',' in data.kind: return mixed_clips(data, skeleton, say, progress, hold_out)
@@ -115,8 +115,12 @@ def training_clips(
     if say and len(clips) < len(all_clips): say(f'{len(clips)} of {len(all_clips)} training videos are used, as asked')
     if data.kind == 'dlc': return labelled_frames(clips, hold_out)
     if data.kind == 'jhmdb':
-        more = pseudo_labelled_clips(data.root, progress) if data.pseudo_labels else []
-        return held_in_memory(clips + more), held_in_memory(filed_people(data, 'valid', say)[0])
+        if not clips: raise TTPError('data.videos and data.labelled leave nobody to train on: raise them.')
+        valid = filed_people(data, 'valid', say)[0]
+        if data.pseudo_labels:
+            clips, valid = [[with_joints_of(clip, skeleton) for clip in part] for part in (clips, valid)]
+            clips += pseudo_labelled_clips(data.root, skeleton, progress)
+        return held_in_memory(clips), held_in_memory(valid)
     if len(clips) < 2:
         raise TTPError(f'{data.root}: training needs at least two videos, one to validate on, got {len(clips)}.')
     return [c for i, c in enumerate(clips) if i % 10] if hold_out else clips, clips[::10]
@@ -167,8 +171,8 @@ def each_data_set(
     "The data sets one by one; raises `TTPError` where kinds, roots and shares do not fit."
     kinds, roots = data.kind.split(','), data.root.split(',')
     if len(roots) != len(kinds):
-        raise TTPError(f'data.kind names {len(kinds)} data sets, data.root {len(roots)} folders: one for each is needed, '
-                       'with commas between, and nothing where people are drawn: data/JHMDB,data/coco,')
+        raise TTPError(f'data.kind names {len(kinds)} data sets, data.root {len(roots)} folders: one for each is '
+                       'needed, with commas between, and nothing where people are drawn: data/JHMDB,data/coco,')
     if len(data.shares) not in (1, len(kinds)) or min(data.shares) <= 0:
         raise TTPError(f'data.shares is {list(data.shares)}: a number above 0 is needed for each of {data.kind}.')
     return [replace(data, kind=kind, root=root) for kind, root in zip(kinds, roots)]
@@ -194,7 +198,7 @@ def mixed_clips(
     "Several data sets in one joint set, each with its share of the frames."
     parts, valid, drawn = [], [], []
     for one in each_data_set(data):
-        clips, held = training_clips(one, say, progress, hold_out)
+        clips, held = training_clips(one, say, progress, hold_out, skeleton)
         parts.append([with_joints_of(clip, skeleton) for clip in clips])
         (drawn if one.kind == 'synthetic' else valid).extend(with_joints_of(clip, skeleton) for clip in held)
     times = repetitions(parts, data.shares)
@@ -211,6 +215,7 @@ def evaluation_clips(
     skeleton:Skeleton=None, # joints that a network finds; default: the data's
 )->tuple: # clips, names of those that are left out
     "The people to test on, every n-th frame of each; raises `TTPError` for joints that are not in the data."
+    if ',' in data.kind: raise TTPError(f'data.kind is {data.kind}: test on one data set at a time.')
     drawn = data.kind == 'synthetic' and not data.root
     clips, absent = (synthetic_clips(n, 'test', seed), []) if drawn else filed_people(data, 'test', say)
     if skeleton is not None: clips = [with_joints_of(clip, skeleton) for clip in clips]

@@ -88,7 +88,7 @@ DATA_KINDS = ('synthetic', 'penn', 'jhmdb', 'lsp', 'coco', 'bbc', 'hm36', 'dlc')
 LEAST = {   # the smallest value of a number
     'data.people': 1, 'data.every': 1, 'data.first': 0, 'model.keypoints': 1, 'model.heads': 1,
     'training.steps': 1, 'training.batch': 1, 'training.self_supervised_pairs': 0, 'training.lr': 0,
-    'training.every': 1, 'training.warmup': 0, 'training.seed': 0, 'training.pairs.reach': 0,
+    'training.every': 1, 'training.warmup': 0, 'training.trunk_rate': 0, 'training.seed': 0, 'training.pairs.reach': 0,
     'personalization.lr': 0, 'personalization.batch': 1, 'personalization.seed': 0, 'personalization.per_frame': 0,
     'personalization.epochs': 0, 'personalization.reset_every': 0, 'personalization.pairs.reach': 0,
     'personalization.anchor_weight': 0, 'epochs': 0, 'epoch_steps': 0, 'validate': 0, 'workers': 0}

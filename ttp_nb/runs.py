@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from .basics import TTPError, atomic_path
 from .checkpoints import save_model
-from .training import TrainConfig, learning_rate, train, validate
+from .training import TrainConfig, learning_rate, new_optimizer, train, validate
 
 # %% ../nbs/library/31_runs.ipynb #06fbd8e8
 @dataclass
@@ -36,7 +36,7 @@ class TrainingRun:
 
     def __post_init__(self):
         self.out = Path(self.out)
-        self.opt = torch.optim.Adam(self.model.parameters(), self.cfg.lr)
+        self.opt = new_optimizer(self.model, self.cfg)
 
     @property
     def settings(self):

@@ -229,8 +229,8 @@ class InvertedResidual(nn.Module):
     )->Tensor: # (B,c,H/stride,W/stride)
         y = x
         if self.expand is not None:
-            y = F.relu6(self.expand(y))
-        y = F.relu6(self.depthwise(y))
+            y = F.relu6(self.expand(y), inplace=True)
+        y = F.relu6(self.depthwise(y), inplace=True)
         y = self.project(y)
         return x + y if self.adds else y
 
@@ -249,7 +249,7 @@ class SeparableConv(nn.Module):
     def forward(self,
         x:Tensor, # (B,c_in,H,W)
     )->Tensor: # (B,c,H,W)
-        return F.relu(self.pointwise(self.depthwise(x)))
+        return F.relu(self.pointwise(self.depthwise(x)), inplace=True)
 
 # %% ../nbs/05_trunk.ipynb #1158c362
 MOBILE_STAGES = (   # channels, blocks, stride, widening
@@ -283,13 +283,14 @@ class MobilePyramid(nn.Module):
     def forward(self,
         x:Tensor, # (B,3,H,W) normalised crops, sides multiples of 32
     )->Tensor: # (B,24,H/4,W/4)
+        x = x.contiguous(memory_format=torch.channels_last)   # half the time on a CPU
         x = x * self.per_std + self.at_mean           # between -1 and 1
-        x = F.relu6(self.stem(x))                     # (B,32,H/2,W/2)
+        x = F.relu6(self.stem(x), inplace=True)       # (B,32,H/2,W/2)
         levels = []                                   # the features of the way down
         for stage in self.stages:
             x = stage(x)
             levels.append(x)
-        x = F.relu6(self.last(x))                     # (B,1280,H/32,W/32)
+        x = F.relu6(self.last(x), inplace=True)       # (B,1280,H/32,W/32)
         x = self.lateral[0](x)                        # (B,64,H/32,W/32)
         beside = levels[3], levels[2], levels[1]      # a 16th, an 8th, a quarter of the crop
         for side, lateral, merge in zip(beside, self.lateral[1:], self.merge):
@@ -320,11 +321,12 @@ def load_movenet(
 )->dict: # the last layer of MoveNet's heatmaps: weight (17,96,1,1), bias (17,)
     "MoveNet's weights into a trunk; raises `TTPError` where they cannot be read or do not fit."
     file = file or shipped('movenet_lightning')
+    device = next(trunk.parameters()).device
     state = {}
     for name, tensor in read_tensors(file).items():
         name = name.replace('heads.heat.0.', 'widen.')
         if name.startswith(('pyramid.', 'widen.', 'heads.heat.1.')):
-            state[name] = tensor
+            state[name] = tensor.to(device)
     own = {k: v.shape for k, v in trunk.state_dict().items()}
     own |= {'heads.heat.1.weight': (17, trunk.channels, 1, 1), 'heads.heat.1.bias': (17,)}
     if own != {k: v.shape for k, v in state.items()}:
@@ -351,8 +353,9 @@ class MobileFeatures(nn.Module):
         x:Tensor, # (B,3,H,W) normalised images, sides multiples of 8
     )->list: # the image and features at a half, a quarter and an eighth of its resolution
         out = [x]
+        x = x.contiguous(memory_format=torch.channels_last)
         x = x * self.pyramid.per_std + self.pyramid.at_mean
-        x = F.relu6(self.pyramid.stem(x))             # (B,32,H/2,W/2)
+        x = F.relu6(self.pyramid.stem(x), inplace=True)   # (B,32,H/2,W/2)
         for stage in self.pyramid.stages:
             x = stage(x)
             out.append(x)

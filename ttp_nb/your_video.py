@@ -216,7 +216,7 @@ def check_request(
     lost = [p for p in given if p.name in FILES and p.resolve().parent == job.out.resolve()]
     if lost: raise TTPError(f'{lost[0]} would be written over: choose another --out.')
 
-
+# %% ../nbs/library/52_your_video.ipynb #9f064bf2
 JOINT_SETS = {s.name: s for s in (COCO17, PENN13)}   # sets that can be asked for
 
 
@@ -232,7 +232,7 @@ def joints_to_write(
     if {*wanted.joints} <= {*found.joints}: return wanted
     raise TTPError(f"{job.model} finds the joints of {found.name}, not all of {wanted.name}: ask for --joints all.")
 
-
+# %% ../nbs/library/52_your_video.ipynb #93cafa33
 def load_networks(
     job:VideoJob, # what is asked for
 )->tuple: # the trained network; the one where adaptation begins: the same, or with the profile
@@ -432,8 +432,8 @@ def job_identity(
     source = 'array' if isinstance(job.source, np.ndarray) else str(job.source)
     return {'source': source, 'model': Path(job.model).stem, 'checksum': checksum(trained), 'mode': job.mode,
             'settings': asdict(job.cfg), 'watch': asdict(job.watch),
-            'smoothing': SMOOTHING[job.mode] if job.smooth else '', 'joints': job.joints,
-            'profile': str(job.profile),
+            'smoothing': SMOOTHING[job.mode] if job.smooth else '',
+            'joints': joints_to_write(job, trained.cfg.skeleton).name, 'profile': str(job.profile),
             'start': checksum(start), 'box': box_identity(job.box), 'version': __version__}
 
 
