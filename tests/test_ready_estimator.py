@@ -32,8 +32,8 @@ def maps(net): return net(to_tensor(np.stack([wave_frame(0, 0, (192,192)), STORE
 # --- the original's numbers
 
 # From an independent rebuilding of MoveNet SinglePose Lightning v4 that equals the packaged graph to 0.03 pixels.
-# It was run on these two images, waves and a person of a few shapes, without normalisation by ImageNet's mean, in single
-# precision, and counts from a pixel's corner.
+# It was run on these two images, waves and a person of a few shapes, without normalisation by ImageNet's mean,
+# in single precision, and counts from a pixel's corner.
 
 def test_joints_and_confidences_are_the_originals(net, maps):
     found = decode_single(maps, middle_cell(maps.centre, net.centre_weight)).numpy()
