@@ -11,7 +11,7 @@ from ttp_nb.fidelity import wave_frame
 from ttp_nb.geometry import apply_affine, to_tensor
 from ttp_nb.metrics import clip_pck, pck, torso_size
 from ttp_nb.penn import penn_clips
-from ttp_nb.ready_estimator import (PoseMaps, combine_looks, decode_single, estimate, find_in_frame, first_guess, iou,
+from ttp_nb.ready_estimator import (PoseMaps, decode_single, estimate, find_in_frame, first_guess, iou,
                                     middle_cell, peaks, pose_box, pose_score, ready_estimator, square_affine)
 from ttp_nb.skeletons import COCO17
 
@@ -95,20 +95,7 @@ def test_a_crop_does_not_depend_on_its_batch_and_odd_sizes_work(net, maps):
     assert wide.heat.shape==(1,17,32,48) and middle_cell(wide.centre, net.centre_weight).shape==(1,2)
 
 
-# --- several looks, boxes
-
-def test_looks_that_agree_and_one_that_does_not():
-    kp = np.random.default_rng(0).uniform(0, 100, (1,4,17,2))
-    conf = np.random.default_rng(1).uniform(.01, 1, (1,4,17))
-    same = combine_looks(kp, conf)
-    assert np.allclose(same[0], kp[0]) and np.allclose(same[1], conf[0])
-    three = np.concatenate([kp]*3)
-    three[2,:,5] += 60                                        # the third look is lost
-    both,c = combine_looks(three, np.concatenate([conf]*3))
-    assert np.allclose(both, kp[0]) and np.allclose(c[:,5], conf[0,:,5]*2/3, atol=1e-3)
-    assert np.allclose(c[:,6], conf[0,:,6])
-    point = combine_looks(np.zeros((2,1,17,2)), np.full((2,1,17), .5))   # all joints in one place
-    assert np.isfinite(point[0]).all() and np.allclose(point[1], .5)
+# --- boxes
 
 def test_boxes_of_poses():
     kp = np.array([[0,0],[100,40],[50,20],[20,30],[300,300.]])

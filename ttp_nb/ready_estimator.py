@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PoseMaps', 'ReadyEstimator', 'ready_estimator', 'square_affine', 'middle_cell', 'first_guess', 'decode_single',
-           'combine_looks', 'estimate', 'pose_box', 'pose_score', 'iou', 'peaks', 'find_in_frame']
+           'estimate', 'pose_box', 'pose_score', 'iou', 'peaks', 'find_in_frame']
 
 # %% ../nbs/library/19_ready_estimator.ipynb #e1cf5aea
 from dataclasses import dataclass
@@ -112,21 +112,6 @@ def decode_single(
     cell = torch.cat([best % w, best // w], 2)                           # (B,J,2) x, y
     return torch.cat([4*(cell+within.flip(2))-.5, conf], 2)
 
-# %% ../nbs/library/19_ready_estimator.ipynb #025f96e4
-def combine_looks(
-    kp, # (V,T,J,2) x, y of V looks at the same T frames, in the same pixels
-    conf, # (V,T,J) 0..1
-)->tuple: # (T,J,2) x, y; (T,J) confidence: lower where the looks disagree
-    "Joints that several looks agree on; one look is returned as it is."
-    kp, conf = np.asarray(kp, float), np.asarray(conf, float)
-    length = np.ptp(kp[0], axis=1).max(-1)[:, None]                      # (T,1)
-    apart = np.linalg.norm(kp[:, None]-kp[None], axis=-1)/np.maximum(length, 1)   # (V,V,T,J)
-    support = (np.exp(-(apart/.05)**2/2)*conf).sum(1)                    # (V,T,J), over the second V
-    best = support.argmax(0)[None]                                       # (1,T,J)
-    near = np.take_along_axis(apart, best[None], 0)[0] < .1              # (V,T,J)
-    weight = (near*conf)[..., None]
-    return (weight*kp).sum(0)/weight.sum(0), np.take_along_axis(support, best, 0)[0]/len(kp)
-
 # %% ../nbs/library/19_ready_estimator.ipynb #870e71cb
 def _look(net, frames, boxes, size, enlarge):
     "(n,17,2) x,y in frame pixels and (n,17) confidence of the person in each box, one box a frame."
@@ -142,7 +127,7 @@ def estimate(
     clip:Clip, # the person; their joints are not looked at
     frames=None, # which frames, whole numbers; default: all
     size:int=192, # side of the crops, a multiple of 32
-    enlarge=1., # crops are so much larger than the boxes; several numbers: so many looks, combined
+    enlarge:float=1., # crops are so much larger than the boxes
     batch:int=32, # frames at once
 )->tuple: # (T,17,2) x,y in frame pixels; (T,17) confidence
     "COCO's seventeen joints of a clip's person as MoveNet sees them, each frame by itself."
@@ -151,8 +136,7 @@ def estimate(
     for first in range(0, len(frames), batch):
         part = frames[first:first+batch]
         images = [clip.frames[i] for i in part]
-        looks = [_look(net, images, clip.boxes[part], size, e) for e in np.atleast_1d(enlarge)]
-        kp, conf = combine_looks(*map(np.stack, zip(*looks)))
+        kp, conf = _look(net, images, clip.boxes[part], size, enlarge)
         joints.append(kp)
         confidence.append(conf)
     return np.concatenate(joints), np.concatenate(confidence)
