@@ -6,7 +6,7 @@ from scipy.io import savemat
 from ttp_nb.basics import TTPError
 from ttp_nb.skeletons import BBC7, COCO17, JHMDB15, LSP14, PENN13, PEOPLE18, Skeleton
 from ttp_nb.metrics import pck, torso_size
-from ttp_nb.clips import Clip
+from ttp_nb.clips import Clip, in_memory
 from ttp_nb.video import open_frames
 from ttp_nb.penn import write_penn
 from ttp_nb.datasets import coco_people, coco_stills, image_paths
@@ -195,10 +195,24 @@ def test_an_avi_with_empty_slots_is_whole(tmp_path):
     says('a.avi: is cut short', open_frames, path)
 
 
+def open_files(folder):
+    "Files of a folder that this process holds open."
+    fds = Path('/proc/self/fd')
+    if not fds.exists(): pytest.skip('no /proc here')
+    held = []
+    for fd in os.listdir(fds):
+        try: held.append(os.readlink(fds/fd))
+        except OSError: pass   # the one that lists them
+    return [name for name in held if name.startswith(str(folder))]
+
 def test_jhmdb_keeps_no_file_open(jhmdb):
-    before = len(os.listdir('/proc/self/fd')) if Path('/proc/self/fd').exists() else pytest.skip('no /proc here')
     clips,_ = jhmdb_clips(jhmdb, 'all')
-    assert len(clips)==12 and len(os.listdir('/proc/self/fd'))==before
+    assert len(clips)==12 and open_files(jhmdb)==[]
+    videos = [c for c in clips if c.action=='run']
+    for c in videos: c.frames[0]
+    assert len(open_files(jhmdb))==len(videos)>5   # in the middle of each: seen by this test
+    for c in videos: in_memory(c)
+    assert open_files(jhmdb)==[]                   # read to the end
 
 
 # --- LSP
