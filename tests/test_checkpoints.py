@@ -1,5 +1,5 @@
 """Networks saved and read back whole; broken files refused by name; profiles that come back within a rounding."""
-import json, pickle, re, subprocess, sys
+import hashlib, json, pickle, re, subprocess, sys
 from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np, pytest, torch
@@ -9,7 +9,7 @@ from tiny import IN_USE, TINY, global_state, leftovers, person, same_weights, ti
 from ttp_nb import joint_model
 from ttp_nb.basics import TTPError, shipped
 from ttp_nb.checkpoints import (apply_profile, check_state, checksum, load_model, own_weights, read_card, read_config,
-                                read_profile, save_model, save_profile, weight_changes)
+                                read_profile, save_model, save_profile, seal_card, weight_changes)
 from ttp_nb.clips import predict
 from ttp_nb.joint_model import JointModel, ModelConfig, baseline, new_model, paper_config, people_config
 from ttp_nb.perceptual import VGG_START, VGGFeatures
@@ -28,6 +28,7 @@ def saved(model, tmp_path):
 def recard(path, **changes):
     card = path.with_suffix('.json')
     card.write_text(json.dumps(json.loads(card.read_text()) | changes))
+    seal_card(path) # a change that was meant
 
 def refused(path, *says, skeleton=None, names=None):
     "That `load_model` raises a TTPError that names the file and says this."
@@ -409,7 +410,9 @@ def test_a_profile_holds_what_changed_and_says_of_what(trained, adapted, profile
     assert changes.keys()==weight_changes(trained, adapted).keys()<weights(trained).keys()
     assert not any(k.startswith(('affinity', 'joints')) for k in changes)
     assert {k for k, v in changes.items() if v.dtype!=torch.float16}=={'perceptual.mean'}
-    assert card=={'kind': 'profile', 'base': checksum(trained), 'model': 'tiny', 'frames': 5}
+    assert {k: v for k,v in card.items() if k not in ('sha256', 'checksum')}=={
+        'kind': 'profile', 'base': checksum(trained), 'model': 'tiny', 'frames': 5}
+    assert card['sha256']==hashlib.sha256(profile.read_bytes()).hexdigest()
 
 def test_a_profile_is_gone_on_from(trained, profile):
     "A step of no length: the frozen copy starts where the profile ends; a real one goes elsewhere."
@@ -461,7 +464,7 @@ def test_a_profile_that_does_not_fit(trained, profile, how):
     changes = load_file(profile)
     v = changes.pop('head.weight')
     changes |= {'tail.weight': v} if how=='another name' else {'head.weight': v[1:].contiguous()}
-    save_file(changes, profile)
+    save_file(changes, profile); seal_card(profile)
     with pytest.raises(TTPError, match='does not fit the network it names'): apply_profile(trained, profile)
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), 1e6])
