@@ -271,7 +271,7 @@ def test_a_card_of_another_size(evaluate, model, tmp_path):
     refused(evaluate(model=p), tmp_path/'m.json', 'card')
     card = read_card(model)
     card['config']['width'] *= 2
-    del card['sha256'], card['checksum']   # a card of an earlier version: it has none
+    del card['sha256'], card['seal']   # a card of an earlier version: it has none
     p.with_suffix('.json').write_text(json.dumps(card))
     refused(evaluate(model=p), p, 'size')
     p.with_suffix('.json').write_text('{')

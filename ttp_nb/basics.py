@@ -246,12 +246,12 @@ def run_lock(
     finally:
         _give_lock_back(handle, folder)
 
-# %% ../nbs/00_basics.ipynb #f92eeee2
+# %% ../nbs/00_basics.ipynb #c97a19c6
 def bounded_json(
     path, # of the file
     most:int=2**24, # bytes that it may have
 ): # what it holds
-    "Reads json; raises `TTPError`, naming the file, where it is missing, damaged, too large or deep."
+    "Reads json; raises `TTPError` where the file is missing, damaged, too large or too deep."
     path = Path(path)
     if not path.is_file():
         raise TTPError(f"{path} is missing or no file.")
@@ -270,7 +270,7 @@ def bounded_json(
 def _array_in(
     data:bytes, # of a .npy file
 )->np.ndarray:
-    "The array; raises `ValueError` where it promises more, or other things, than numbers that are there."
+    "The array; raises `ValueError` where it promises more than the numbers that are there."
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     headers = {(1, 0): np.lib.format.read_array_header_1_0,
@@ -286,7 +286,7 @@ def bounded_npz(
     path, # of the file
     most:int=2**28, # bytes that its arrays may have together
 )->dict: # name -> array
-    "Reads a .npz; raises `TTPError`, naming the file, where it is missing, damaged or too large."
+    "Reads a .npz; raises `TTPError` where the file is missing, damaged or too large."
     if not Path(path).is_file():
         raise TTPError(f"{path} is missing or no file.")
     try:
@@ -304,7 +304,7 @@ def bounded_npz(
 def check_archive(
     path, # of a zip file whose members are not compressed, as PyTorch writes them
 ):
-    "Raises an exception where it is damaged, or promises more than it holds: PyTorch does not look."
+    "Raises an exception where it is damaged or promises more than it holds."
     with zipfile.ZipFile(path) as archive:
         promised = sum(member.file_size for member in archive.infolist())
         if promised > os.path.getsize(path):
@@ -312,7 +312,7 @@ def check_archive(
         if archive.testzip() is not None:
             raise ValueError('its checksums do not fit')
 
-# %% ../nbs/00_basics.ipynb #b4ff6ce6
+# %% ../nbs/00_basics.ipynb #ec5e8e7c
 def file_sha256(
     path, # of a file
 )->str: # 64 digits, as the command sha256sum prints them
@@ -328,10 +328,10 @@ def file_sha256(
 
 
 def json_checksum(
-    entries:dict, # what json can hold; an entry 'checksum' does not count
+    entries:dict, # what json can hold; an entry 'seal' does not count
 )->str: # 16 digits
     "A checksum that does not depend on order, indentation and line ends."
-    counted = {key: value for key, value in entries.items() if key != 'checksum'}
+    counted = {key: value for key, value in entries.items() if key != 'seal'}
     counted = json.loads(json.dumps(counted))   # as it comes back: names are text, tuples lists
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -340,14 +340,14 @@ def sealed(
     entries:dict, # what json can hold
 )->dict: # the same and their checksum
     "Entries that can be checked when they are read again."
-    return {**entries, 'checksum': json_checksum(entries)}
+    return {**entries, 'seal': json_checksum(entries)}
 
 
 def is_sealed(
     entries, # as read
 )->bool:
     "Whether entries are as they were sealed."
-    return isinstance(entries, dict) and entries.get('checksum') == json_checksum(entries)
+    return isinstance(entries, dict) and entries.get('seal') == json_checksum(entries)
 
 # %% ../nbs/00_basics.ipynb #662cf54b
 IMAGENET = Path('models/pytorch/imagenet')   # where the authors' users keep their files
@@ -392,8 +392,8 @@ def check_card(
     path, # of weights
     card:dict, # beside them
 ):
-    "Raises `TTPError` where a card was changed, or where its weights are not those it was written for."
-    has = {'sha256', 'checksum'} & card.keys()
+    "Raises `TTPError` where a card was changed, or its weights are not those it is for."
+    has = {'sha256', 'seal'} & card.keys()
     if not has:   # of an earlier version
         return
     if len(has) < 2 or not is_sealed(card):
@@ -404,8 +404,8 @@ def check_card(
                        "for: copy both again.")
 
 
-_NUMBERS = {f'torch.{name}' for name in ('float16', 'bfloat16', 'float32', 'float64', 'bool', 'uint8',
-                                         'int8', 'int16', 'int32', 'int64')}
+_NUMBERS = {f'torch.{name}' for name in (
+    'float16', 'bfloat16', 'float32', 'float64', 'bool', 'uint8', 'int8', 'int16', 'int32', 'int64')}
 
 
 def tensors_in(

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
+from .basics import TTPError
 from .skeletons import Skeleton
 from .joint_model import JointModel
 from .geometry import apply_affine, invert_affine, to_tensor, warp
@@ -291,14 +292,18 @@ def state(self:GuardedAdaptation)->dict: # tensors and plain values
 def resume(self:GuardedAdaptation,
     state:dict, # of `state`
 ):
-    "Goes on where an adaptation was."
+    "Goes on where an adaptation was; raises `TTPError` for what is no state of such a one."
     a, g = self.adaptation, self.guard
-    a.model.load_state_dict(state['model'])
-    a.opt.load_state_dict(state['opt'])
-    a.losses, a.done = [*state['losses']], state['done']
-    if 'pseudo_labels' in state: a.pseudo_labels[:] = state['pseudo_labels'].numpy()
-    g.good = tuple(state['good'])
-    for k in Guard.KEPT: setattr(g, k, state[k])
+    try:
+        a.model.load_state_dict(state['model'])
+        a.opt.load_state_dict(state['opt'])
+        a.losses, a.done = [*state['losses']], state['done']
+        if 'pseudo_labels' in state: a.pseudo_labels[:] = state['pseudo_labels'].numpy()
+        weights, moments = state['good']
+        g.good = {k: v.to(a.model.head.weight.device) for k, v in weights.items()}, moments
+        for k in Guard.KEPT: setattr(g, k, state[k])
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as e:
+        raise TTPError(f'This is no state of such an adaptation ({type(e).__name__}): begin anew.') from e
     a.stopped = g.stopped
 
 
