@@ -184,13 +184,13 @@ def _same_file(
     except FileNotFoundError:
         return False
 
-# %% ../nbs/00_basics.ipynb #bd4f7d00
+# %% ../nbs/00_basics.ipynb #3f4cf89f
 def _take_lock(
     folder:Path, # to be locked
 ): # its handle; None where another run has it
     "Locks a folder, unless that would mean to wait."
     path = folder / '.lock'
-    while True:
+    for _ in range(100):
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         free = _try_lock(handle, folder)
         if free and _same_file(handle, path):
@@ -198,6 +198,8 @@ def _take_lock(
         os.close(handle)
         if not free:
             return None
+    else:
+        return None   # whoever removes it is always faster
     _HELD.add(handle)
     text = json.dumps({'process': os.getpid(), 'host': platform.node()})
     with suppress(OSError):   # on a full disk the lock holds all the same
@@ -215,20 +217,21 @@ def _give_lock_back(
     if handle not in _HELD:   # this process was forked
         return
     _HELD.remove(handle)
-    if os.name != 'nt':       # while it is held: nobody else's is removed
-        with suppress(OSError):
-            (folder / '.lock').unlink()
+    path = folder / '.lock'
+    with suppress(OSError):
+        if os.name != 'nt' and _same_file(handle, path):   # while it is held: nobody else's
+            path.unlink()
     os.close(handle)
-    if os.name == 'nt':       # Windows removes no open file, so not another's either
-        with suppress(OSError):
-            (folder / '.lock').unlink()
+    with suppress(OSError):
+        if os.name == 'nt':   # Windows removes no file that somebody has open
+            path.unlink()
 
 
 @contextmanager
 def run_lock(
     folder, # of a run; made where it is not there
 ):
-    "While this lasts no other run has the folder; raises `TTPError` where another one has it."
+    "Meanwhile no other run has the folder; raises `TTPError` where one has it, or it is removed."
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -243,6 +246,9 @@ def run_lock(
                        "let it end first, or choose another --out.")
     try:
         yield
+        if not (folder / '.lock').exists():
+            raise TTPError(f"{folder} was removed or emptied while it was written: not all of the "
+                           "results are there. Do it again.")
     finally:
         _give_lock_back(handle, folder)
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['ADAPT', 'SCENARIOS', 'FREE', 'ALL', 'clip_scenarios', 'adapted', 'go_on_from', 'joint_hits', 'pck_of', 'score',
            'number', 'table_rows', 'paired_gain', 'show_table', 'run_clips', 'in_processes', 'label_checksum',
-           'per_clip', 'summary', 'save_clip', 'read_predictions', 'finished_clips', 'check_same', 'evaluate',
+           'marks_of', 'per_clip', 'summary', 'save_clip', 'read_predictions', 'old_results', 'finished_clips',
+           'sound_predictions', 'check_same', 'is_of', 'begin_anew', 'evaluate', 'evaluate_in', 'check_people',
            'check_labelled', 'pose_grid', 'close_up', 'crop_window', 'gain_bars', 'adaptation_curves',
            'adaptation_curve', 'curve_axes', 'demo_figure']
 
@@ -23,7 +24,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .basics import TTPError, atomic_path
+from ttp_nb.basics import (
+    TTPError, atomic_path, bounded_json, bounded_npz, is_sealed, remove_parts, run_lock, sealed,
+    set_aside)
 from .perceptual import PerceptualLoss
 from .skeletons import Skeleton, draw_pose
 from .joint_model import JointModel
@@ -32,6 +35,7 @@ from .clips import Clip, in_memory, predict
 from .checkpoints import check_joints, checksum
 from .personalization import Adaptation, TTPConfig, adapt
 from .official_weights import load_any_model
+from .runs import crc_of
 from .baselines import clip_statistics
 
 # %% ../nbs/library/42_experiments.ipynb #5d9788ca
@@ -208,16 +212,27 @@ def label_checksum(
     return zlib.crc32(clip.boxes.tobytes() + clip.joints.tobytes())
 
 
+def marks_of(
+    clip:Clip, # that was predicted
+    found:dict, # of `clip_scenarios`
+)->dict: # 'content' and 'predictions'
+    "Checksums: of a clip, with three of its images, and of what was predicted."
+    arrays = [np.ascontiguousarray(a).tobytes() for s in sorted(found) for a in found[s]]
+    return {'content': crc_of([clip], peeks=3), 'predictions': zlib.crc32(b''.join(arrays))}
+
+
 def per_clip(
     clips:list, # all
     scores:list, # of `score`, None where not done yet
-)->list: # name, action, checksum of the labels and PCK in each scenario, of each done clip
+    marks:dict=None, # name -> `marks_of`
+)->list: # name, action, checksums and PCK in each scenario, of each done clip
     "What each clip contributed."
     entries = []
     for clip, hits in zip(clips, scores):
         if hits is None: continue
         pcks = {s: number(clip_pck(*h)) for s, h in hits.items()}
-        entries.append({'name': clip.name, 'action': clip.action, 'labels': label_checksum(clip), **pcks})
+        entries.append({'name': clip.name, 'action': clip.action, 'labels': label_checksum(clip),
+                        **(marks or {}).get(clip.name, {}), **pcks})
     return entries
 
 
@@ -226,11 +241,12 @@ def summary(
     clips:list, # all
     scores:list, # of `score`, None where not done yet
     means:dict, # of `clip_scenarios`, where they go on from clip to clip; else empty
+    marks:dict=None, # name -> `marks_of`
 )->dict: # what results.json holds
     "The table of the clips that are done."
     rows = table_rows([hits for hits in scores if hits is not None], clips[0].skel)
-    result = {'rows': rows, **head, 'per_clip': per_clip(clips, scores)}
-    return {**result, 'normalisers': dict(means)} if means else result
+    result = {'rows': rows, **head, 'per_clip': per_clip(clips, scores, marks)}
+    return sealed({**result, 'normalisers': dict(means)} if means else result)
 
 # %% ../nbs/library/42_experiments.ipynb #bf03adc4
 def save_clip(
@@ -255,32 +271,69 @@ def read_predictions(
     "Predictions that were saved; raises `TTPError` where there are none."
     path = Path(folder) / f'{clip.name}.npz'
     if not path.is_file(): raise TTPError(f"{path}: no predictions of this clip; run `ttp evaluate` first.")
-    with np.load(path) as arrays:
-        scenarios = [name.removesuffix('_kp') for name in arrays.files if name.endswith('_kp')]
-        return {s: (arrays[f'{s}_kp'], arrays[f'{s}_conf']) for s in scenarios}
+    arrays = bounded_npz(path)
+    scenarios = [name.removesuffix('_kp') for name in arrays if name.endswith('_kp')]
+    found = {s: (arrays[f'{s}_kp'], arrays.get(f'{s}_conf')) for s in scenarios}
+    T, J = len(clip), len(clip.skel)
+    if all(np.shape(kp) == (T, J, 2) and np.shape(conf) == (T, J) for kp, conf in found.values()): return found
+    raise TTPError(f"{path} is not of this clip of {T} frames and {J} joints: run `ttp evaluate` again.")
 
 # %% ../nbs/library/42_experiments.ipynb #4a08e419
+def old_results(
+    out:Path, # folder of an evaluation
+    say=print, # called with a line for the user where something was damaged
+)->dict: # what its results.json holds; {} where there is none
+    "What was evaluated here. What cannot be read is set aside."
+    path = out / 'results.json'
+    if not path.is_file(): return {}
+    try:
+        old = bounded_json(path, 2**28)
+        whole = is_sealed(old) or 'seal' not in old   # earlier versions had no seals
+        if whole and all(isinstance(c['name'], str) for c in old['per_clip']): return old
+    except (TTPError, TypeError, LookupError): pass
+    say(f'{path} is damaged: it is called {set_aside(path)} now, and all clips are done anew.')
+    return {}
+
+
 def finished_clips(
     out:Path, # folder of an evaluation
     clips:list, # all
     head:dict, # what is evaluated now
     scenarios:tuple, # which ones
+    say=print, # called with a line for the user where something was damaged
 )->tuple: # name -> predictions of the clips that are done; mode -> the loss's normalisers
     "What an interrupted evaluation left; raises `TTPError` where it is one of something else."
-    if not (out / 'results.json').is_file(): return {}, {}
-    old = json.loads((out / 'results.json').read_text(encoding='utf-8'))
+    old = old_results(out, say)
+    if not old: return {}, {}
     check_same(old, head, clips, out)
     wanted = [s for s in ALL if s in ('before', *scenarios)]
-    done = [c['name'] for c in old['per_clip']]
+    done = {c['name']: c for c in old['per_clip']}
     known = {}
     for clip in clips:
         if clip.name not in done: continue
-        found = read_predictions(out / 'predictions', clip)
+        found = sound_predictions(out, clip, done[clip.name], say)
         if all(s in found for s in wanted): known[clip.name] = {s: found[s] for s in wanted}
     if not head['settings']['authors_rules']: return known, {}
     first = [clip.name for clip in clips[:len(done)]]
-    if first != done or len(known) < len(done): return {}, {}
+    if first != list(done) or len(known) < len(done): return {}, {}
     return known, {mode: mean for mode, mean in old.get('normalisers', {}).items() if mode in wanted}
+
+
+def sound_predictions(
+    out:Path, # folder of an evaluation
+    clip:Clip, # that was done
+    entry:dict, # of it in results.json
+    say, # called with a line for the user
+)->dict: # of `read_predictions`; {} where they cannot be used
+    "Predictions that are as they were saved; others are set aside."
+    path = out / 'predictions' / f'{clip.name}.npz'
+    if not path.is_file(): return {}
+    try:
+        found = read_predictions(path.parent, clip)
+        if entry.get('predictions') in (None, marks_of(clip, found)['predictions']): return found
+    except TTPError: pass
+    say(f'{path} is damaged, or of another clip: it is called {set_aside(path).name} now, and the clip is done anew.')
+    return {}
 
 
 def check_same(
@@ -289,11 +342,31 @@ def check_same(
     clips:list, # all
     out:Path, # folder of the old one
 ):
-    "Raises `TTPError` unless network, settings and the labels of common clips are the same."
-    labels = {c['name']: c.get('labels') for c in old['per_clip']}
-    same = all(labels[c.name] == label_checksum(c) for c in clips if c.name in labels)
+    "Raises `TTPError` unless network, settings, and frames and labels of common clips are the same."
+    done = {c['name']: c for c in old['per_clip']}
+    same = all(is_of(clip, done[clip.name]) for clip in clips if clip.name in done)
     if not same or any(old.get(k) != json.loads(json.dumps(head[k])) for k in ('settings', 'network')):
         raise TTPError(f"{out} holds results of another network, other settings or other clips: choose another --out.")
+
+
+def is_of(
+    clip:Clip, # with joints
+    entry:dict, # of a clip of this name in results.json
+)->bool:
+    "Whether labels and frames are those that were evaluated."
+    if entry.get('labels') != label_checksum(clip): return False
+    return 'content' not in entry or entry['content'] == crc_of([clip], peeks=3)   # earlier versions knew labels only
+
+
+def begin_anew(
+    out:Path, # folder of an evaluation
+    old:dict, # of `old_results`
+):
+    "Removes an earlier evaluation, so that nothing of it lies beside the new one."
+    names = {f"{c['name']}.npz" for c in old.get('per_clip', [])}
+    (out / 'results.json').unlink(missing_ok=True)
+    for path in (out / 'predictions').glob('*.npz'):
+        if path.name in names: path.unlink()
 
 # %% ../nbs/library/42_experiments.ipynb #621796ca
 def evaluate(
@@ -307,6 +380,7 @@ def evaluate(
     progress:bool=True, # show a bar
     resume:bool=False, # go on with an evaluation that was interrupted
     name='network', # what a network that is given as such is called
+    say=print, # called with a line for the user where something was damaged
     **about, # what results.json should say besides: data, absent
 )->dict: # what results.json holds; raises `TTPError` when there is nothing to evaluate or to write to
     "Compares scenarios on clips; results are saved as they come."
@@ -315,19 +389,52 @@ def evaluate(
     net, out = check_joints(model.to(device), name, clips[0].skel), Path(out)
     if not isinstance(net, JointModel): scenarios = tuple(s for s in scenarios if s in FREE)
     head = {'seed': cfg.seed, 'model': Path(name).name, **about, 'settings': asdict(cfg), 'network': checksum(net)}
-    known, means = finished_clips(out, clips, head, scenarios) if resume else ({}, {})
+    with run_lock(out): return evaluate_in(out, net, clips, scenarios, cfg, workers, progress, resume, head, say)
+
+
+def evaluate_in(
+    out:Path, # folder, locked
+    net:torch.nn.Module, # joint model or baseline
+    clips:list, # with joints
+    scenarios:tuple, # which ones
+    cfg:TTPConfig, # how to personalise
+    workers:int, # processes
+    progress:bool, # show a bar
+    resume:bool, # go on with what is there
+    head:dict, # what is evaluated
+    say, # called with a line for the user
+)->dict: # what results.json holds
+    "Does the clips that are not done."
+    remove_parts(out, ['results.json'])
+    remove_parts(out / 'predictions', [f'{clip.name}.npz' for clip in clips])
+    known, means = finished_clips(out, clips, head, scenarios, say) if resume else ({}, {})
+    old = old_results(out, say)
+    if old.get('per_clip') and not resume: check_people(old, clips, out)
+    marks = {c['name']: {k: c[k] for k in ('content', 'predictions') if k in c} for c in old.get('per_clip', [])}
     scores = [score(clip, known[clip.name]) if clip.name in known else None for clip in clips]
-    result = summary(head, clips, scores, means) if known else {}
+    result = summary(head, clips, scores, means, marks) if known else {}
     todo = [i for i, clip in enumerate(clips) if clip.name not in known]
     jobs = run_clips(net, [clips[i] for i in todo], scenarios, cfg, workers, means)
     with tqdm(total=len(clips), initial=len(known), disable=not progress, desc='people', unit='clip') as bar:
         for job, found in jobs:
-            i = todo[job]
-            scores[i] = score(clips[i], found)
-            result = summary(head, clips, scores, means)
-            save_clip(out, clips[i], found, result)
+            clip = clips[todo[job]]
+            if not result: begin_anew(out, old)
+            scores[todo[job]], marks[clip.name] = score(clip, found), marks_of(clip, found)
+            result = summary(head, clips, scores, means, marks)
+            save_clip(out, clip, found, result)
             bar.update()
     return result
+
+
+def check_people(
+    old:dict, # of `old_results`
+    clips:list, # to evaluate anew
+    out:Path, # folder
+):
+    "Raises `TTPError` where the results of other people would be written over."
+    done = {c['name']: c for c in old['per_clip']}
+    if any(clip.name in done and is_of(clip, done[clip.name]) for clip in clips): return
+    raise TTPError(f'{out} holds results of other clips: choose another --out, or remove the folder.')
 
 
 def check_labelled(

@@ -171,22 +171,23 @@ def fingerprint(
     return crc_of(clips, crc_of(valid))
 
 
-PEEKS = 256   # clips of which an image is looked at
+PEEKS = 256   # images that are looked at
 
 
 def crc_of(
     clips:list, # any
     start:int=0, # a checksum to go on from
-)->int: # of names, boxes and labels, and of an image of some clips
+    peeks:int=PEEKS, # images that are looked at, spread over all
+)->int: # of names, boxes and labels, and of some images
     "Tells clips from others of the same names."
-    looked_at = {i * len(clips) // PEEKS for i in range(PEEKS)}
-    for i, clip in enumerate(clips):
-        parts = [clip.name.encode(), clip.boxes, clip.joints, clip.vis, clip.weight, clip.torso]
-        if i in looked_at: parts.append(np.asarray(clip.frames[len(clip) // 2]))
-        for part in parts:
-            if part is None: part = b'none'
-            elif not isinstance(part, bytes): part = f'{part.shape}'.encode() + np.ascontiguousarray(part).tobytes()
-            start = zlib.crc32(part, start)
+    n = sum(map(len, clips))
+    looked_at, first = {(2 * i + 1) * n // (2 * peeks) for i in range(peeks)}, 0
+    for clip in clips:
+        images = [np.asarray(clip.frames[j]) for j in range(len(clip)) if first + j in looked_at]
+        for part in (clip.boxes, clip.joints, clip.vis, clip.weight, clip.torso, *images):
+            start = zlib.crc32(f'{clip.name} {np.shape(part)}'.encode(), start)
+            if part is not None: start = zlib.crc32(np.ascontiguousarray(part).tobytes(), start)
+        first += len(clip)
     return start
 
 
