@@ -138,8 +138,10 @@ def test_a_table_of_some_clips(done, path):
     out,_ = done
     clips = people()
     scores = [score(c, read_predictions(out/'predictions', c)) for c in clips]
-    part = summary({'seed': 1}, clips, [None, scores[1], scores[2]], {'online': [1.]})
-    assert list(part)==['rows', 'seed', 'per_clip', 'normalisers'] and part['rows']==table_rows(scores[1:], PENN13)
+    marks = {c['name']: {k: c[k] for k in ('content', 'predictions')} for c in done[1]['per_clip']}
+    part = summary({'seed': 1}, clips, [None, scores[1], scores[2]], {'online': [1.]}, marks)
+    assert list(part)==['rows', 'seed', 'per_clip', 'normalisers', 'seal']
+    assert part['rows']==table_rows(scores[1:], PENN13)
     assert part['per_clip']==done[1]['per_clip'][1:] and 'normalisers' not in summary({}, clips, scores, {})
     for c,s in zip(clips, scores):
         kp,_ = read_predictions(out/'predictions', c)['online']

@@ -211,7 +211,7 @@ def test_beginning_anew_may_be_killed_too(ttp, whole, d):
     assert ttp(*job(d, 'online'), '--out', d/'out', moment=('before.jsonl', 0, 'gone'))==-signal.SIGKILL
     ends_as(whole, 'online', ttp, d, '--resume')
 
-def came_first(what, p, patience=120):
+def came_first(what, p, patience=600):
     "Whether something happens before a process ends."
     end = time.monotonic()+patience
     while not what():
@@ -225,11 +225,11 @@ def signalled(start, work):
     p = start(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     came_first(lambda: (work/'before.jsonl').is_file(), p)
     p.send_signal(signal.SIGINT)
-    err = p.communicate(timeout=120)[1]
+    err = p.communicate(timeout=600)[1]
     if p.returncode in (0, 4): return None
     assert p.returncode==130, err
     p = start('--resume', stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    came_first(lambda: len(Ledger(work/'before.jsonl').read())==T, p)
+    came_first(lambda: len(Ledger(work/'before.jsonl').lines())==T, p)
     p.kill()
     return err if p.wait(60)==-signal.SIGKILL else None
 
@@ -345,7 +345,7 @@ def test_no_room_left(run, monkeypatch, tmp_path):
             m.setattr(where, what, full)
             with pytest.raises(TTPError, match='No space left on device'): run()
     with monkeypatch.context() as m:
-        m.setattr('builtins.open', lambda *a, **kw: full() if a[1:2]==('a',) else io.open(*a, **kw))
+        m.setattr('builtins.open', lambda *a, **kw: full() if a[1:2]==('ab',) else io.open(*a, **kw))
         with pytest.raises(TTPError, match='before.jsonl cannot be written .No space left on device.: make room'): run()
     assert len(run(resume=True))==T and not (tmp_path/'out'/'.work').exists()
 
