@@ -4,7 +4,8 @@ from pathlib import Path
 import av, cv2, numpy as np, pytest
 from PIL import Image
 from ttp_nb.basics import TTPError
-from ttp_nb.video import Frames, _upright, open_frames, probe, read_image, write_mp4
+from ttp_nb.images import Frames, read_image
+from ttp_nb.video import _upright, open_frames, probe, write_mp4
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))
 Y,X = np.mgrid[:64,:80]

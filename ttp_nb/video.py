@@ -112,7 +112,7 @@ def _demux(container, stream, careful): # generator of packets
         except _BROKEN:
             if not careful: raise
 
-# %% ../nbs/library/21_video.ipynb #bc8e3f7d
+# %% ../nbs/library/21_video.ipynb #8587e6cd
 def _turns(frame):
     "(sides exchanged, then left with right, then top with bottom), as the frame's display matrix says."
     data = frame.side_data.get(Type.DISPLAYMATRIX)
@@ -122,10 +122,10 @@ def _turns(frame):
     across, down = (c, b) if swapped else (a, d)
     return swapped, across < 0, down < 0
 
-def _upright(frame):
-    "A decoded frame as (H,W,3) RGB, turned and mirrored as its display matrix says."
+def _upright(frame, turns=None):
+    "A decoded frame as (H,W,3) RGB, turned and mirrored as `turns` says, or else its display matrix."
     img = frame.to_ndarray(format='rgb24')
-    swapped, mirrored, upset = _turns(frame)
+    swapped, mirrored, upset = turns or _turns(frame)
     if swapped: img = img.transpose(1, 0, 2) # (W,H,3)
     return np.ascontiguousarray(img[::-1 if upset else 1, ::-1 if mirrored else 1])
 
@@ -231,7 +231,7 @@ class _VideoReader:
         self.path = Path(path)
         self.careful = False     # decode on one thread, and go on where the decoder fails
         self.trouble, self.notes = [], []   # sentences
-        self.turned = False, False, False   # as `_turns` says
+        self.turned = None, (False, False, False)   # by an angle, and what `_turns` says of it
         self.woven = False       # whether it is interlaced
         self.decoded = 0         # frames, so far
         self.missed = 0          # jumps that did not lead to their frame
@@ -249,6 +249,10 @@ class _VideoReader:
     def __getstate__(self):
         self._close() # an open file does not travel to another process
         return self.__dict__
+
+    def _turns(self, frame): # looked up where the angle changes: a frame whose matrix was read lives on for a while
+        if frame.rotation != self.turned[0]: self.turned = frame.rotation, _turns(frame)
+        return self.turned[1]
 
     def _open(self, explode=False):
         self._close()
@@ -290,8 +294,8 @@ def _walk(self:_VideoReader, explode=False):
         certain.append(len(pictures))
     self._open(explode)
     for frame in self._pictures(noted(self.stream)):
-        self.turned, self.woven = _turns(frame), frame.interlaced_frame
-        size = (frame.width, frame.height)[::-1 if self.turned[0] else 1]
+        self.woven = frame.interlaced_frame
+        size = (frame.width, frame.height)[::-1 if self._turns(frame)[0] else 1]
         pictures.append(_Picture(frame.pts, size, _sum(frame), not frame.is_corrupt))
     return _finish(self.path, self.container, self.stream, packets, pictures, certain[0])
 
@@ -437,7 +441,7 @@ def _note(self:_VideoReader, n, sizes, film, late):
     odd = [i for i in sorted(sizes) if sizes[i] != self.size]
     after = [i for i in self._doubtful(lost, n) if sizes.get(i) == self.size]
     unsure = f', and {late} before that end have no certain place and are left out' if late else ''
-    (w, h), (turn, mirrored) = self.size, _degrees(*self.turned)
+    (w, h), (turn, mirrored) = self.size, _degrees(*self.turned[1])
     self.trouble += [text for true, text in [
         (film.cut, f'The file is cut short: {film.cut}{unsure}. Copy or export it again to have the rest.'),
         (lost, f'{len(lost)} of {n} frames could not be decoded: {_stretches(lost)}. '
@@ -483,7 +487,7 @@ def _decode(self:_VideoReader, first=0, jump=False): # generator of (number, dec
         number = count if self.numbers is None else -1 if frame.pts is None else int(self.numbers[frame.pts])
         if number >= 0: yield number, frame
 
-# %% ../nbs/library/21_video.ipynb #be3ec785
+# %% ../nbs/library/21_video.ipynb #01a87e20
 @patch
 def _find(self:_VideoReader,
     i, # number of the frame
@@ -492,7 +496,7 @@ def _find(self:_VideoReader,
     "Decodes until frame `i`."
     for number, frame in self.gen:
         self.next = number+1
-        if number == i and (not check or self.sums[i] == _sum(frame)): return _upright(frame)
+        if number == i and (not check or self.sums[i] == _sum(frame)): return _upright(frame, self._turns(frame))
         if check and number > i+32*self.careful: return None
 
 @patch
@@ -649,7 +653,7 @@ def _video_facts(read):
         real = [v for v in container.streams.video if not v.disposition & Disposition.attached_pic]
         deep = context.format is not None and max(p.bits for p in context.format.components) > 8
         far = np.diff([*read.keys, len(read.times)]).max()
-        turn, mirrored = _degrees(*read.turned)
+        turn, mirrored = _degrees(*read.turned[1])
         return _Facts(context.name, context.pix_fmt or 'unknown', len(real), deep,
                       hdr=context.color_trc in (16, 18), # PQ and HLG
                       square=(stream.sample_aspect_ratio or 1) == 1, woven=read.woven, turn=turn,
