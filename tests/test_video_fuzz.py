@@ -3,14 +3,11 @@
 Each frame carries its number as eight black and white blocks, so order and count are read from the pictures. Every
 case has its seed. Some run each time; `TTP_FUZZ=all` runs all of them.
 """
-import os, struct, time
-from collections import Counter
+import os, struct
 from functools import cache
-from pathlib import Path
 import av, numpy as np, pytest
-from PIL import Image
 from ttp_nb.basics import TTPError
-from ttp_nb.video import open_frames
+from ttp_nb.video import _upright, open_frames
 
 N, W, H = 30, 128, 64
 Y, X = np.mgrid[:H,:W]
@@ -76,12 +73,19 @@ def films(tmp_path_factory):
 
 
 def decoded(path):
-    "Numbers of the frames that the decoder gives when nobody looks at stamps."
-    with av.open(str(path)) as c:
-        s, out = c.streams.best('video'), []
-        for p in c.demux(s):
-            if p.size: out += [number(f.to_ndarray(format='rgb24')) for f in s.decode(p)]
-        return out + [number(f.to_ndarray(format='rgb24')) for f in s.decode(None)]
+    "The pictures that the decoder gives when nobody looks at stamps; what fails is passed over."
+    out = []
+    with av.open(str(path), metadata_errors='replace') as c:
+        s = c.streams.best('video')
+        s.thread_type = 'NONE'
+        def packets():
+            for _ in range(101):
+                try: return (yield from c.demux(s))
+                except (OSError, ValueError, av.FFmpegError): pass
+        for p in [*(p for p in packets() if p.size), None]:
+            try: out += [_upright(f) for f in s.decode(p)]
+            except (OSError, ValueError, av.FFmpegError): pass
+    return out
 
 
 def opened(path, rng, strict=False):
@@ -114,7 +118,7 @@ def other_container(path, to, rng):
 
 def later(path, to, rng):
     by = int(rng.integers(1, 10**6))
-    def change(k, p): p.pts, p.dts = None if p.pts is None else p.pts+by, p.dts+by
+    def change(k, p): p.pts, p.dts = (None if t is None else t+by for t in (p.pts, p.dts))
     remux(path, to, change)
 
 def only_decoding_times(path, to, rng):
@@ -122,7 +126,7 @@ def only_decoding_times(path, to, rng):
     remux(path, to.with_suffix('.mkv'), change)
 
 def slower(path, to, rng):
-    gaps = np.cumsum(rng.integers(1, 9, 200))
+    gaps = np.cumsum(rng.integers(1, 9, 2000))
     def change(k, p):
         step = p.duration or 1
         p.pts, p.dts = (int(gaps[max(0, t//step+20)])*step if t is not None else None for t in (p.pts, p.dts))
@@ -142,7 +146,8 @@ def avi_header(path, to, rng):
 def matrix(path, to, rng):
     d = bytearray(path.read_bytes())
     at = d.index(b'tkhd')+44
-    a, b, c, e = ((1,0,0,1), (-1,0,0,1), (1,0,0,-1), (-1,0,0,-1))[rng.integers(4)]
+    a, b, c, e = ((1,0,0,1), (-1,0,0,1), (1,0,0,-1), (-1,0,0,-1), (0,1,1,0), (0,1,-1,0), (0,-1,1,0), (0,-1,-1,0),
+                  rng.integers(-9, 9, 4).tolist())[rng.integers(9)]
     d[at:at+36] = struct.pack('>9i', a<<16, b<<16, 0, c<<16, e<<16, 0, 0, 0, 1<<30)
     to.write_bytes(d)
 
@@ -201,13 +206,10 @@ def test_what_the_decoder_gives_is_given(films, tmp_path, change, kind, seed):
     try: change(film, path, rng)
     except (av.FFmpegError, ValueError) as e: pytest.skip(f'cannot be written: {e}')
     path = max((p for p in tmp_path.iterdir() if p.stem==path.stem), key=lambda p: p.stat().st_mtime)
-    want = decoded(path)
+    want = list(map(number, decoded(path)))
     for strict in (True, False):
         f, walked = opened(path, rng, strict)
-        got = [number(a[::-1]) if change is matrix and a[-12:-4,::].std()>70 and a[4:12].std()<70 else number(a) for a in walked]
-        if change is matrix: # read the blocks wherever they are
-            mirrored = 'mirrored' in ' '.join(f.notes) or 'turned' in ' '.join(f.notes)
-            got = [min((number(v) for v in (a, a[:,::-1], a[::-1], a[::-1,::-1])), key=lambda k, i=i: abs(k-i)) for i,a in enumerate(walked)]
+        got = list(map(number, walked))
         assert got==want
         assert f.trouble==(), f.trouble
         assert list(f.index)==list(range(len(want)))
@@ -253,14 +255,21 @@ def test_damage_ends_in_frames_in_order_or_in_an_error_that_names_the_file(films
     path, rng = tmp_path/kind, np.random.default_rng([seed, len(kind), sum(map(ord, change.__name__))])
     path.write_bytes(change(bytearray(film.read_bytes()), rng))
     clean = {a.tobytes():i for i,a in enumerate(open_frames(film))}
+    plain = None
     for strict in (False, True):
         try: f, walked = opened(path, rng, strict)
         except TTPError as e:
             assert kind in str(e) and '\n' not in str(e)
             continue
-        known = [(j, clean[a.tobytes()]) for j,a in zip(f.index, walked) if a.tobytes() in clean]
-        if change is not doubled: assert all(a[1]<b[1] for a,b in zip(known, known[1:])), known   # no reorder
-        if change is truncated: assert all(j==i for j,i in known)
+        plain = plain or [clean.get(a.tobytes()) for a in decoded(path)]
+        got = [clean.get(a.tobytes()) for a in walked]   # None: hurt, and perhaps not the same each time
+        first = list(dict.fromkeys(i for i in got if i is not None))   # a decoder may repeat a picture where it is hurt
+        rest = iter(plain)
+        assert all(i in rest for i in first), got        # in the decoder's order
+        if not f.trouble: assert len(walked)==len(plain)
+        if change is truncated: # numbers are those of the whole film; the last ones only where the format tells of cuts
+            known = [(j, i) for j,i in zip(f.index, got) if i is not None]
+            assert all(j==i for j,i in known[:None if f.trouble else -4])
         if strict: assert not any('could not' in t or 'cut short' in t for t in f.trouble)
 
 

@@ -234,6 +234,7 @@ class _VideoReader:
         self.turned = None, (False, False, False)   # by an angle, and what `_turns` says of it
         self.woven = False       # whether it is interlaced
         self.decoded = 0         # frames, so far
+        self.failed = 0          # packets that the decoder refused
         self.missed = 0          # jumps that did not lead to their frame
         self._close()
         self._learn(strict)
@@ -271,6 +272,7 @@ def _pictures(self:_VideoReader, # generator of decoded frames
         try: frames = self.stream.decode(packet)
         except _BROKEN:
             if not self.careful: raise
+            self.failed += 1
             continue
         for frame in frames:
             self.decoded += 1
@@ -374,12 +376,15 @@ def _learn(self:_VideoReader, strict):
     try: film = self._walk(explode=True)
     except _BROKEN: film = None
     unclear = film is None   # whether the decoder complained of frames that it gives all the same
-    if unclear or not _sound(film):
+    sound = film is not None and _sound(film)
+    if not sound or _lost(film, self.woven):
         self.careful = True # once more, packet by packet
         film = self._walk()
+        sound = _sound(film) and not self.failed   # packets may give nothing and be right
+        self.careful = unclear or not sound
     ids = [p.packet for p in film.pictures]
     told = None not in ids and len(set(ids)) == len(ids)   # whether the decoder tells packets
-    slots, late = (None, 0) if not told else _slots(film, self.woven) if self.careful else (ids, 0)
+    slots, late = (None, 0) if not told else (ids, 0) if sound else _slots(film, self.woven)
     sizes = self._number(film, slots)
     usual = Counter(sizes.values()).most_common(1)[0][0] if sizes else None
     self.good = sorted(i for i in sizes if sizes[i] == usual)
