@@ -292,21 +292,23 @@ def _walk(self:_VideoReader, explode=False):
         for n, p in enumerate(_demux(self.container, stream, self.careful)):
             stamp = p.dts if p.pts is None else p.pts
             packets.append(_Packet(stamp, p.dts, p.pos, p.size, p.is_keyframe, p.is_corrupt, p.is_discard))
-            yield n, av.Packet(bytes(p)) if p.is_corrupt else p # so that a frame's flag tells of the decoder only
+            yield n, p
         certain.append(len(pictures))
     self._open(explode)
     for frame in self._pictures(noted(self.stream)):
         self.woven = frame.interlaced_frame
         size = (frame.width, frame.height)[::-1 if self._turns(frame)[0] else 1]
         pictures.append(_Picture(frame.pts, size, _sum(frame), not frame.is_corrupt))
-    return _finish(self.path, self.container, self.stream, packets, pictures, certain[0])
+    return _finish(self.path, self.container, self.stream, packets, pictures, certain[0], excuse=explode)
 
 # %% ../nbs/library/21_video.ipynb #ab95097a
-def _finish(path, container, stream, packets, pictures, certain):
+def _finish(path, container, stream, packets, pictures, certain, excuse):
     "The `_Film` of what was noted; a picture whose packet is there in part is not whole."
     count, cut = _cut(path, container, stream, packets)
     torn = {n for n, p in enumerate(packets) if p.torn}
-    if container.format.name == 'mpegts': torn &= {len(packets)-1} # others are marked where parts were joined
+    if excuse and container.format.name == 'mpegts': # also marked where parts were joined; the decoder sees no error
+        pictures = [p._replace(whole=p.whole or p.packet in torn) for p in pictures]
+        torn &= {len(packets)-1}
     pictures = [p._replace(whole=p.whole and p.packet not in torn) for p in pictures]
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     return _Film(packets, pictures, certain, stream.time_base, rate, count, cut, 'avi' in container.format.name)

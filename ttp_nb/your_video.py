@@ -32,7 +32,8 @@ from .geometry import box_to_center_scale
 from .clips import Clip, predict
 from .checkpoints import apply_profile, checksum, save_profile
 from .personalization import TTPConfig
-from .video import Frames, input_errors, open_frames
+from .images import Frames
+from .video import input_errors, open_frames
 from .person import person_boxes
 from .motion import one_euro, pose_size, savgol
 from .official_weights import load_any_model
@@ -590,7 +591,7 @@ def personalize_video(
     check_request(job)
     trained, start = load_networks(job)
     with input_errors(): video = open_frames(job.source, strict=job.strict)
-    for line in video.trouble: say(line)
+    for line in [*video.notes, *video.trouble]: say(line)
     identity = job_identity(job, trained, start)
     done = finished_result(job, identity, len(video)) if resume else None
     if done:
@@ -603,6 +604,6 @@ def personalize_video(
         task = make_task(job, video, boxes, trained, start, work, bar)
         bar.reset(task.total())
         why = task.go()
-    result = write_results(job, task, why, video, boxes, {**identity, 'notes': [*video.trouble, *notes]})
+    result = write_results(job, task, why, video, boxes, {**identity, 'notes': [*video.notes, *video.trouble, *notes]})
     clear_work(job.out)
     return result
