@@ -578,7 +578,8 @@ def test_a_clock_that_wraps(tmp_path, strict):
 @pytest.mark.parametrize('strict', [True, False])
 @pytest.mark.parametrize('name', ['a.avi', 'a.mkv', 'a.mp4', 'a.ts'])
 def test_frames_missed_while_recording_are_no_damage(tmp_path, strict, name):
-    path = encode(tmp_path/f'whole{name[1:]}', 'libx264', frames=NUMBERED, **{'x264-params':'keyint=10:bframes=0'})
+    kw = dict(codec='mjpeg', pix='yuvj420p') if name=='a.avi' else x264('keyint=10:bframes=0')
+    path = encode(tmp_path/f'whole{name[1:]}', frames=NUMBERED, **kw)
     with av.open(str(path)) as c:
         s = c.streams.video[0]; frame = round(1/(25*s.time_base))
     f = open_frames(remuxed(path, tmp_path/name, lambda k, t: t+5*frame*(k>9)), strict=strict)
