@@ -29,8 +29,10 @@ def x264(params='keyint=10:bframes=3', **kw): return dict(codec='libx264', **{'x
 KINDS = {
     'b.mp4':x264(), 'b.mkv':x264(), 'b.avi':x264(), 'b.ts':x264(), 'b.flv':x264(), 'b.mov':x264(), 'b.h264':x264(),
     'open.mp4':x264('open-gop=1:keyint=9:bframes=3:b-adapt=0'), 'open.avi':x264('open-gop=1:keyint=9:bframes=3'),
-    'open.ts':x264('open-gop=1:keyint=9:bframes=3:b-adapt=0'), 'pyramid.avi':x264('keyint=12:bframes=5:b-pyramid=normal'),
-    'one_key.mkv':x264('keyint=250:bframes=2'), 'refresh.ts':x264('intra-refresh=1:keyint=10'),
+    'open.ts':x264('open-gop=1:keyint=9:bframes=3:b-adapt=0'),
+    'pyramid.avi':x264('keyint=12:bframes=5:b-pyramid=normal'),
+    'one_key.mkv':x264('keyint=250:bframes=2'),
+    'refresh.ts':x264('intra-refresh=1:keyint=10'),
     'refresh.mp4':x264('intra-refresh=1:keyint=10'), 'woven.mp4':x264('interlaced=1:keyint=10:bframes=2'),
     'woven.ts':x264('interlaced=1:keyint=10:bframes=2'), 'plain.avi':x264('keyint=10:bframes=0'),
     'front.mp4':x264(flags='+faststart'), 'fragments.mp4':x264(flags='frag_keyframe+empty_moov'),

@@ -393,7 +393,8 @@ def _learn(self:_VideoReader, strict):
     self.size, self.rate = usual, film.rate
     n, hidden = len(self.times), sum(p.hidden for p in film.packets)
     self.promised = (max(n, film.count-hidden) if film.cut else n) if film.count else None
-    if not self.good: raise TTPError(f'{self.path}: is a video of which no frame can be decoded. Copy or export it again.')
+    if not self.good:
+        raise TTPError(f'{self.path}: is a video of which no frame can be decoded. Copy or export it again.')
     self._note(max(n, self.promised or 0), sizes, film, late)
     if unclear and not self.trouble:
         self.trouble.append('The decoder finds errors in the file, yet gives every frame. Parts of some may be wrong: '
@@ -403,8 +404,9 @@ def _learn(self:_VideoReader, strict):
 @patch
 def _refuse(self:_VideoReader, film, n):
     "Raises a `TTPError` where not all of `n` frames can be read."
-    if film.cut: raise TTPError(f'{self.path}: is cut short, {film.cut}. Copy it again, or open it with strict=False to '
-                                'use the frames that are there.')
+    if film.cut:
+        raise TTPError(f'{self.path}: is cut short, {film.cut}. Copy it again, or open it with strict=False to use the '
+                       'frames that are there.')
     if len(self.good) < n:
         i = min({*range(n)} - {*self.good})
         raise TTPError(f'{self.path}, frame {i}: cannot be decoded. {self.trouble[0]} Or open it with strict=False to '
@@ -576,7 +578,7 @@ def _kind(path):
         raise TTPError(f'{path}: {why}. Check the name.') from None
     if stat.S_ISDIR(mode): return 'folder'
     if stat.S_ISREG(mode): return 'file'
-    raise TTPError(f'{path}: is a pipe or a device, which has no end and cannot be read twice. Save it as a file first.')
+    raise TTPError(f'{path}: is a pipe or a device, which may have no end. Save it as a file first.')
 
 def open_frames(
     source, # a video file, a folder of images, an image file, a list of those, or a (T,H,W,3) uint8 array
