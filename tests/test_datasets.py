@@ -10,7 +10,7 @@ from ttp_nb.geometry import box_to_center_scale
 from ttp_nb.metrics import clip_pck, pck, within_pixels
 from ttp_nb.clips import Clip
 from ttp_nb.skeleton_files import write_skeleton
-from ttp_nb.video import natural
+from ttp_nb.images import natural
 from ttp_nb.datasets import (_dlc_labels, _side, bbc_clips, coco_clips, dlc_clips, frames_apart, hm36_clips,
                              image_frames, image_paths, read_hm36_labels)
 

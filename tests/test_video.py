@@ -1,10 +1,11 @@
 "Hostile files, every codec at hand, interrupted writing: what a reader of other people's videos meets."
-import dataclasses, gc, multiprocessing, os, pickle, signal, struct, subprocess, sys, time
+import dataclasses, gc, lzma, multiprocessing, os, pickle, signal, struct, subprocess, sys, time
 from pathlib import Path
 import av, cv2, numpy as np, pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from ttp_nb.basics import TTPError
-from ttp_nb.video import Frames, _upright, open_frames, probe, read_image, write_mp4
+from ttp_nb.images import Frames, measured_rate, read_image
+from ttp_nb.video import _upright, open_frames, probe, write_mp4
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))
 Y,X = np.mgrid[:64,:80]
@@ -493,6 +494,294 @@ def test_other_pixels_and_odd_sizes(tmp_path, codec, pix, ext):
     assert any('8 bit' in a for a in p.advice)==('10' in pix)
 
 
+# --- the order of frames, their count, their times
+
+def numbered(i, h=64, w=128):
+    "A moving pattern with its number in eight blocks."
+    a = np.stack([90+60*np.sin(np.mgrid[:h,:w][1]/9+i/3)]*3, -1).astype(np.uint8)
+    for b in range(8): a[:16,16*b:16*b+16] = 235 if i>>b&1 else 20
+    return a
+
+
+def number(a): return sum(1<<b for b in range(8) if a[4:12,16*b+5:16*b+11].mean()>128)
+
+NUMBERED = np.stack([numbered(i) for i in range(30)])
+
+
+def all_there(f, n=30):
+    "All numbers in order, walking and jumping."
+    assert [number(a) for a in f]==list(range(n))==list(f.index)
+    for i in np.random.default_rng(0).integers(n, size=9): assert number(f[int(i)])==i
+    assert f.trouble==()
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_an_avi_with_frames_that_point_ahead_is_not_shuffled(tmp_path, strict):
+    path = encode(tmp_path/'a.avi', 'libx264', frames=NUMBERED, **{'x264-params':'bframes=3:keyint=12'})
+    with av.open(str(path)) as c: assert (np.diff([f.pts for f in c.decode(video=0)])<0).any()
+    f = open_frames(path, strict=strict)
+    all_there(f)
+    assert np.allclose(f.times, np.arange(30)/25) and f.fps==25 and f.notes==()
+    assert probe(path).promised==30 and not probe(path).variable
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_two_fields_are_one_frame(tmp_path, strict):
+    "Each field has a packet and a stamp of its own, 50 a second; made of uncompressed macroblocks."
+    path = tmp_path/'a.mts'
+    path.write_bytes(lzma.decompress((Path(__file__).parent/'cases'/'field_coded.mts.xz').read_bytes()))
+    with av.open(str(path)) as c: assert sum(1 for p in c.demux(video=0) if p.size)==24
+    f = open_frames(path, strict=strict)
+    blocks = [sum(1<<b for b in range(8) if a[10,16+16*b].mean()>128) for a in f]
+    assert blocks==list(range(12))==list(f.index) and f.trouble==() and f.fps==25
+    assert np.allclose(f.times, np.arange(12)/25) and (f[7]==list(f)[7]).all()
+
+
+def test_a_field_coded_film_that_is_damaged_counts_frames(tmp_path):
+    path = tmp_path/'a.mts'
+    data = lzma.decompress((Path(__file__).parent/'cases'/'field_coded.mts.xz').read_bytes())
+    path.write_bytes(data); at = packets(path)[10][1]
+    path.write_bytes(data[:at]+bytes(7000)+data[at+7000:])
+    f = open_frames(path, strict=False)
+    assert 9<=len(f)<=12 and f.index[-1]==11 and f.trouble and ' of 12 frames' in f.trouble[0]
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_joined_transport_streams_lose_and_double_nothing(tmp_path, strict):
+    kw = dict(codec='libx264', fmt='mpegts', **{'x264-params':'keyint=6:bframes=2'})
+    parts = [encode(tmp_path/f'{k}.ts', frames=NUMBERED[k:k+10], **kw).read_bytes() for k in (0, 10, 20)]
+    (tmp_path/'a.ts').write_bytes(b''.join(parts))
+    f = open_frames(tmp_path/'a.ts', strict=strict)
+    all_there(f)
+    assert np.allclose(f.times, np.arange(30)/25, atol=1e-3) and f.fps==25
+    assert len(f.notes)==1 and '10, 20' in f.notes[0] and 'joined' in f.notes[0]
+
+
+def remuxed(path, to, shift):
+    with av.open(str(path)) as i, av.open(str(to), 'w', options={'avoid_negative_ts':'disabled'}) as o:
+        s = o.add_stream_from_template(i.streams.video[0])
+        for k,p in enumerate(p for p in i.demux(video=0) if p.size):
+            p.pts, p.dts = shift(k, p.pts), shift(k, p.dts)
+            p.stream = s
+            o.mux(p)
+    return to
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_a_clock_that_wraps(tmp_path, strict):
+    path = encode(tmp_path/'a.ts', 'libx264', fmt='mpegts', frames=NUMBERED, **{'x264-params':'keyint=10:bframes=2'})
+    f = open_frames(remuxed(path, tmp_path/'b.ts', lambda k, t: t+2**33-180000), strict=strict)
+    all_there(f)
+    assert np.allclose(f.times, np.arange(30)/25, atol=1e-3) and not f.notes
+
+
+@pytest.mark.parametrize('strict', [True, False])
+@pytest.mark.parametrize('name', ['a.avi', 'a.mkv', 'a.mp4', 'a.ts'])
+def test_frames_missed_while_recording_are_no_damage(tmp_path, strict, name):
+    kw = dict(codec='mjpeg', pix='yuvj420p') if name=='a.avi' else x264('keyint=10:bframes=0')
+    path = encode(tmp_path/f'whole{name[1:]}', frames=NUMBERED, **kw)
+    with av.open(str(path)) as c:
+        s = c.streams.video[0]; frame = round(1/(25*s.time_base))
+    f = open_frames(remuxed(path, tmp_path/name, lambda k, t: t+5*frame*(k>9)), strict=strict)
+    all_there(f)
+    assert f.times[10]-f.times[9]==pytest.approx(.24, abs=.002) and f.times[-1]==pytest.approx(34/25, abs=.002)
+    assert (name=='a.avi')==any('5 frames were missed' in n for n in f.notes)
+
+
+def test_a_header_that_counts_too_much_is_no_evidence(tmp_path):
+    path = encode(tmp_path/'a.avi', 'mjpeg', pix='yuvj420p', frames=NUMBERED); d = bytearray(path.read_bytes())
+    for at in (d.index(b'avih')+24, d.index(b'strh')+40): d[at:at+4] = struct.pack('<I', 44)
+    path.write_bytes(d)
+    for strict in (True, False): all_there(open_frames(path, strict=strict))
+    assert probe(path).promised==30
+    path.write_bytes(d[:d.index(b'idx1')-300])                       # and this one is cut
+    with pytest.raises(TTPError, match='a.avi: is cut short'): open_frames(path)
+    f = open_frames(path, strict=False)
+    assert 'cut short' in f.trouble[0] and [number(a) for a in f]==list(range(len(f)))
+
+
+def test_a_recording_that_begins_between_keyframes(tmp_path):
+    path = encode(tmp_path/'a.ts', 'libx264', fmt='mpegts', frames=NUMBERED, **{'x264-params':'keyint=12:bframes=0'})
+    data = path.read_bytes(); at = data.index(b'\x47', packets(path)[3][1])
+    path.write_bytes(data[:564]+data[at-at%188:])
+    for strict in (True, False):
+        f = open_frames(path, strict=strict)
+        assert [number(a) for a in f]==list(range(12, 30)) and list(f.index)==list(range(18)) and f.times[0]==0
+        assert f.trouble==() and 'begins between two keyframes' in f.notes[0]
+
+
+def test_jumping_costs_a_stretch_and_not_the_film(tmp_path):
+    "Also where the file has no index, or one that misleads."
+    kw = {'x264-params':'keyint=5:min-keyint=5:bframes=2:scenecut=0'}
+    parts = [encode(tmp_path/f'{k}.ts', 'libx264', frames=NUMBERED[k:k+15], **kw).read_bytes() for k in (0, 15)]
+    (tmp_path/'joined.ts').write_bytes(b''.join(parts))
+    for name in ('a.mp4', 'a.mkv', 'a.avi', 'a.ts', 'a.h264', 'joined.ts'):
+        path = tmp_path/name
+        f = open_frames(path if path.exists() else encode(path, 'libx264', frames=NUMBERED, **kw))
+        for i in (27, 3, 22, 8, 17):
+            before = f.read.decoded
+            assert number(f[i])==i and f.read.decoded-before<=10, name
+
+
+@pytest.mark.parametrize('strict', [True, False])
+def test_rates_are_those_of_the_times(tmp_path, strict):
+    "As browsers record: a clock of milliseconds, and a header that says 1000 frames a second."
+    ticks, path = np.cumsum(np.random.default_rng(0).integers(17, 60, 36)), tmp_path/'a.webm'
+    with av.open(str(path), 'w') as c:
+        s = c.add_stream('libvpx', rate=1000); s.width,s.height,s.pix_fmt = 80,64,'yuv420p'
+        for a,t in zip(SCENE, ticks):
+            v = av.VideoFrame.from_ndarray(a, format='rgb24'); v.pts = int(t)
+            for p in s.encode(v): c.mux(p)
+        for p in s.encode(): c.mux(p)
+    f = open_frames(path, strict=strict)
+    assert f.fps==pytest.approx(1/np.diff(f.times).mean()) and 20<f.fps<35 and probe(path).fps==f.fps
+    assert open_frames(path, fps=10, strict=strict).fps==10
+
+
+def test_a_pause_does_not_slow_the_rate(tmp_path):
+    assert measured_rate([.04]*99+[60.])==pytest.approx(1/(.04*.99+.01))
+    assert measured_rate([5.]*9, 25)==pytest.approx(.2) and measured_rate([], 30)==30
+    assert measured_rate([.033, .034, .033, .033], 30)==30
+
+
+# --- mirrored and turned
+
+@pytest.mark.parametrize('matrix,how', [
+    ((1,0,0,1), lambda a: a), ((-1,0,0,1), lambda a: a[:,::-1]), ((1,0,0,-1), lambda a: a[::-1]),
+    ((-1,0,0,-1), lambda a: a[::-1,::-1]), ((0,1,1,0), lambda a: a.transpose(1,0,2)),
+    ((0,-1,-1,0), lambda a: a.transpose(1,0,2)[::-1,::-1]), ((0,1,-1,0), lambda a: np.rot90(a, -1)),
+    ((0,-1,1,0), lambda a: np.rot90(a)), ((0,0,0,0), lambda a: a), ((-.8,.6,.6,.8), lambda a: a[:,::-1])])
+def test_all_eight_orientations(tmp_path, matrix, how):
+    path = write_mp4(tmp_path/'a.mp4', NUMBERED[:12]); plain = open_frames(path)[5]
+    data = bytearray(path.read_bytes()); at = data.find(b'tkhd')+44
+    a,b,c,d = (int(v*65536) for v in matrix); data[at:at+36] = struct.pack('>9i', a,b,0,c,d,0,0,0,1<<30)
+    path.write_bytes(data)
+    f, p = open_frames(path), probe(path)
+    assert (f[5]==how(plain)).all() and f.size==how(plain).shape[1::-1]==p.size
+    mirrored, turned = matrix[0]*matrix[3]-matrix[1]*matrix[2]<0, p.rotation!=0
+    assert p.mirrored==mirrored==any('mirrored' in n for n in f.notes) and (', mirrored' in str(p))==mirrored
+    assert turned==any('turned by' in n for n in f.notes)
+    assert any('upright' in a for a in p.advice)==(mirrored or turned)
+
+
+# --- files of many pictures
+
+def stack(path, n=12, **how):
+    pictures = [Image.fromarray(a) for a in NUMBERED[:n]]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], **how)
+    return path
+
+STACKS = {'a.tif':{}, 'b.tiff':dict(compression='tiff_lzw'), 'a.png':dict(duration=50),
+          'a.webp':dict(lossless=True, duration=[40]*6+[80]*6), 'default.png':dict(default_image=True, duration=50)}
+
+
+@pytest.mark.parametrize('name', STACKS)
+@pytest.mark.parametrize('strict', [True, False])
+def test_files_of_many_pictures_are_read_whole(tmp_path, name, strict):
+    path = stack(tmp_path/name, **STACKS[name])
+    want = list(range(name=='default.png', 12))
+    f = open_frames(path, strict=strict)
+    assert [number(a) for a in f]==want and f.trouble==() and list(f.index)==list(range(len(want)))
+    for i in (7, 2, 10, 0): assert (f[i]==NUMBERED[want[i]]).all()
+    assert (pickle.loads(pickle.dumps(f))[3]==f[3]).all()
+    p = probe(path)
+    assert (p.kind, p.decoded, p.promised)==('stack', len(want), len(want))
+    if name=='a.webp': assert np.allclose(f.times[[1, 6, 7]], [.04, .24, .32]) and p.variable
+    if name=='a.png': assert f.fps==pytest.approx(20)
+    with pytest.raises(TTPError, match=f'{name}: holds {len(want)} pictures'): read_image(path)
+    if strict:
+        with pytest.raises(TTPError, match=f'{name}: holds'): open_frames(tmp_path)      # as one frame of a folder
+
+
+def test_a_gif_is_read_whole(tmp_path):
+    f = open_frames(stack(tmp_path/'a.gif', duration=100))
+    assert [number(a) for a in f]==list(range(12)) and f.fps==pytest.approx(10)
+
+
+def test_small_copies_are_no_frames(tmp_path):
+    "The second page of a TIFF may be a thumbnail, the second picture of a JPEG a depth map."
+    small = Image.fromarray(NUMBERED[1][::4,::4]); tag = TiffImagePlugin.ImageFileDirectory_v2(); tag[254] = 1
+    small.encoderinfo = {'tiffinfo':tag}
+    with TiffImagePlugin.AppendingTiffWriter(str(tmp_path/'a.tif'), True) as out:
+        Image.fromarray(NUMBERED[3]).save(out, 'TIFF'); out.newFrame()
+        small.save(out, 'TIFF', tiffinfo=tag)
+    Image.fromarray(NUMBERED[3]).save(tmp_path/'b.jpg', 'MPO', save_all=True, append_images=[small], quality=95)
+    with Image.open(tmp_path/'a.tif') as a, Image.open(tmp_path/'b.jpg') as b: assert a.n_frames==b.n_frames==2
+    for name in ('a.tif', 'b.jpg'):
+        assert number(read_image(tmp_path/name))==3 and len(open_frames(tmp_path/name))==1
+    assert len(open_frames(tmp_path))==2
+
+
+def test_a_stack_with_a_broken_picture(tmp_path):
+    path = stack(tmp_path/'a.tif', compression='tiff_lzw'); data = bytearray(path.read_bytes())
+    with Image.open(path) as im:
+        im.seek(4)
+        at = im.tag_v2[273][0]
+    data[at:at+9] = b'\xff'*9; path.write_bytes(data)
+    with pytest.raises(TTPError, match='a.tif, picture 4: cannot be read'): open_frames(path)
+    f = open_frames(path, strict=False)
+    assert list(f.index)==[0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11]==[number(a) for a in f]
+    assert '1 of 12 images could not be read: 000004' in f.trouble[0] and f.times[4]==pytest.approx(.2)
+    path.write_bytes(data[:900])
+    for strict in (True, False):
+        with pytest.raises(TTPError, match='a.tif'): list(open_frames(path, strict=strict))
+
+
+def test_pictures_in_a_folder_that_are_not_read_are_counted(tmp_path):
+    for n in (1, 2): Image.fromarray(SCENE[n]).save(tmp_path/f'{n}.png')
+    for name in ('3.HEIC', 'film.mov', 'notes.txt', '.4.heic'): (tmp_path/name).write_bytes(b'x')
+    f = open_frames(tmp_path)
+    assert len(f)==2 and '2 other pictures' in f.notes[0] and '3.HEIC, film.mov' in f.notes[0]
+    assert f[:1].notes==f.notes==probe(tmp_path).notes and open_frames([tmp_path/'1.png']).notes==()
+
+
+def test_names_that_differ_in_zeros_have_one_order(tmp_path):
+    for n in ('f01.png', 'f1.png', 'F1.png'): Image.fromarray(SCENE[0]).save(tmp_path/n)
+    assert open_frames(tmp_path).names==sorted({p.name for p in tmp_path.iterdir()})
+
+
+# --- what is no file, and files that lead elsewhere
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='needs pipes')
+@pytest.mark.parametrize('name', ['a.mp4', 'a.png', 'a'])
+@pytest.mark.timeout(30)
+def test_pipes_and_devices_are_refused_at_once(tmp_path, name):
+    os.mkfifo(tmp_path/name)
+    devices = [tmp_path/'zero.png', tmp_path/'zero.mp4']
+    for link in devices: link.symlink_to('/dev/zero')
+    for path in (tmp_path/name, '/dev/null', *devices):
+        for ask in (open_frames, probe):
+            with pytest.raises(TTPError, match='is a pipe or a device'): ask(path)
+    with pytest.raises(TTPError, match='no such image'): open_frames([tmp_path/name])
+    with pytest.raises(TTPError, match='no such image'): read_image(devices[0])
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='needs pipes')
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize('text', [
+    "ffconcat version 1.0\nfile 'pipe.mp4'\n",
+    "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\npipe.ts\n#EXT-X-ENDLIST\n",
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"])
+def test_lists_of_other_files_are_no_videos(tmp_path, text):
+    for name in ('pipe.mp4', 'pipe.ts'): os.mkfifo(tmp_path/name)
+    for name in ('list.mp4', 'list.m3u8', 'list.sdp', 'list.ffconcat'):
+        (tmp_path/name).write_text(text)
+        with pytest.raises(TTPError, match=name): open_frames(tmp_path/name)
+
+
+@pytest.mark.skipif(os.name=='nt', reason='names that Windows has not')
+def test_names_that_look_like_addresses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('2024-05-01T12:30:00.mp4', 'http:a.mp4', 'concat:a|b.mp4', 'file:x.mp4', './b:c.mp4'):
+        write_mp4(name, SCENE[:3])
+        assert len(open_frames(name))==3==len(open_frames(tmp_path/name)), name
+
+
+def test_names_that_are_none(tmp_path):
+    for name in ('a'*5000, 'a\0b.mp4', str(tmp_path/('b'*300)/'c')):
+        with pytest.raises(TTPError): open_frames(name)
+
+
 # --- probe
 
 def test_probe_tells_what_a_file_is(tmp_path):
@@ -583,9 +872,13 @@ def test_memory_stays_flat(tmp_path):
 
 # --- the library as a whole
 
-def test_import_is_light():
-    code = "import sys, ttp_nb.video as _; sys.exit(bool({'matplotlib', 'torch', 'torchvision'} & {*sys.modules}))"
-    assert subprocess.run([sys.executable, '-c', code]).returncode==0
+def test_import_is_light(tmp_path):
+    "And so is looking at a file."
+    write_mp4(tmp_path/'a.mp4', SCENE[:3]); Image.fromarray(SCENE[0]).save(tmp_path/'b.png')
+    code = ("import sys, ttp_nb.video as v; print(v.probe(sys.argv[1]), v.probe(sys.argv[2]))\n"
+            "sys.exit(bool({'matplotlib', 'torch', 'torchvision', 'scipy', 'cv2'} & {*sys.modules}))")
+    names = tmp_path/'a.mp4', tmp_path/'b.png'
+    assert subprocess.run([sys.executable, '-c', code, *map(str, names)]).returncode==0
 
 
 @pytest.mark.skipif(not (REAL/'pose2sim').is_dir(), reason=f'needs real videos under {REAL} (TTP_REAL)')

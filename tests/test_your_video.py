@@ -17,7 +17,8 @@ from ttp_nb.pairs import PairConfig
 from ttp_nb.personalization import TTPConfig
 from ttp_nb.skeletons import COCO17, PENN13, PEOPLE18, Skeleton
 from ttp_nb.basics import TTPError
-from ttp_nb.video import Frames, UnusableInput, open_frames, probe, write_mp4
+from ttp_nb.images import Frames
+from ttp_nb.video import UnusableInput, open_frames, probe, write_mp4
 from ttp_nb.your_video import Ledger, Lens, VideoJob, clear_work, lens_for, personalize_video
 
 BOX = '15,8,60,52'

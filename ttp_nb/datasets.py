@@ -24,8 +24,8 @@ from .basics import LazyFrames, TTPError
 from .skeletons import BBC7, COCO17, H36M16, Skeleton
 from .metrics import torso_size
 from .clips import PER_FRAME, Clip, no_extent
+from .images import ImageReader, frames_said, natural, read_image
 from .skeleton_files import read_skeleton
-from .video import ImageReader, frames_said, natural, read_image
 from .penn import mend_boxes
 
 # %% ../nbs/library/23_datasets.ipynb #cb45cf33

@@ -19,7 +19,8 @@ from .basics import TTPError
 from .skeletons import PENN13
 from .metrics import torso_size
 from .clips import Clip, no_extent
-from .video import frames_said, open_frames
+from .images import frames_said
+from .video import open_frames
 
 # %% ../nbs/library/22_penn.ipynb #50b13534
 def mend_boxes(

@@ -23,8 +23,9 @@ from scipy.optimize import linear_sum_assignment
 from tqdm.auto import tqdm
 
 from .basics import TTPError
+from .images import frames_said
 from .ready_estimator import find_in_frame, iou, ready_estimator
-from .video import UnusableInput, frames_said
+from .video import UnusableInput
 
 # %% ../nbs/library/24_person.ipynb #3608fd48
 def _check_box(box, size, where):
