@@ -80,7 +80,7 @@ def check_nested(
         level = inner
     raise TTPError(f'is nested more than {DEEPEST} deep.')
 
-# %% ../nbs/library/16_outside_files.ipynb #54446798
+# %% ../nbs/library/16_outside_files.ipynb #4db0b80f
 def _whole(digits):
     "A whole number of at most 300 digits, which a float can hold."
     if len(digits) > 300: raise ValueError(f'a number of {len(digits)} digits')
@@ -93,6 +93,9 @@ def parse_json(
     strict:bool=False, # NaN and Infinity are mistakes, as they are by the standard
 ): # numbers, text, lists, mappings
     "What json says, within the budget; raises `TTPError` where it says nothing."
+    boxes, commas = (sum(map(text.count, marks if isinstance(text, str) else map(str.encode, marks)))
+                     for marks in ('[{', ','))
+    if boxes > 10_000_000 or commas > 200_000_000: raise TTPError('not a readable json (it holds too much).')
     try: data = json.loads(text, parse_int=_whole, **({'parse_constant': _no_constant} if strict else {}))
     except (ValueError, RecursionError, MemoryError) as e:
         why = 'too deep' if isinstance(e, RecursionError) else ' '.join(str(e).split())[:200] or type(e).__name__
@@ -172,7 +175,7 @@ def file_arrays(
         why = ' '.join(str(e).split())[:200] or type(e).__name__
         raise TTPError(f'{path}: is not an npz file of arrays ({why}). Export or copy it again.') from None
 
-# %% ../nbs/library/16_outside_files.ipynb #eef868cd
+# %% ../nbs/library/16_outside_files.ipynb #0e5e9873
 _PLAIN = ('double', 'single', 'logical', 'char', *(f'{sign}int{bits}' for sign in ('', 'u') for bits in (8, 16, 32, 64)))
 
 def file_mat(
@@ -190,7 +193,7 @@ def file_mat(
         return {name: value for name, value in loadmat(path, variable_names=list(names)).items() if name in names}
     except Exception as e:   # scipy, zlib, numpy: all kinds
         why = ' '.join(str(e).split())[:200] or type(e).__name__
-        raise TTPError(f'{path}: not a readable MATLAB file ({why})') from e
+        raise TTPError(f'{path}: not a readable MATLAB file ({why}). Copy it again.') from e
 
 # %% ../nbs/library/16_outside_files.ipynb #8b8a9e20
 _ODD = re.compile(r'[<>:"\\|?*%\x00-\x1f\x7f]|^\.|[. ]$')
