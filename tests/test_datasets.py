@@ -641,7 +641,7 @@ HEAD = 'scorer,me,me\nbodyparts,nose,nose\ncoords,x,y\n'
     (HEAD.replace('nose,nose', 'nose,tail'), 'nose has x alone'),
     (HEAD.replace('x,y', 'x,likelihood'), 'predictions'),
     ('scorer,m,m,m,m\nindividuals,a,a,b,b\nbodyparts,n,n,n,n\ncoords,x,y,x,y\n', r'several animals \(a, b\)'),
-    (b'\xff\xfe\x00', 'no text in UTF-8'), (b'\xe4', 'no text in UTF-8'),
+    (b'\xff\xfe\x00', 'cannot be read as text'), (b'\xe4', 'cannot be read as text'),
     (HEAD+'a'*200000+',1,2', 'not a readable csv'), (HEAD+'"a.png,1,2', 'fields'),
 ])
 def test_dlc_wrong_tables(text, what, tmp_path):

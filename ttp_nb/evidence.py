@@ -21,6 +21,7 @@ from .metrics import bootstrap
 from .clips import in_memory, predict
 from .checkpoints import checksum
 from .personalization import TTPConfig, offline
+from .outside_files import file_name
 from .penn import penn_clips
 from .drawn_people import new_people, synthetic_clips
 from .official_weights import load_any_model
@@ -95,7 +96,7 @@ def once(
     "What there is to know of one clip, found out once."
     asked = {'network': checksum(net), 'clip': clip.name, 'labels': label_checksum(clip), **settings}
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    path = Path(lab.out) / name / f'{clip.name}_{key}.json'
+    path = Path(lab.out) / name / f'{file_name(clip.name)}_{key}.json'
     if not path.is_file():
         made = json.dumps(make(net, clip, *args), allow_nan=False)
         with atomic_path(path) as tmp: tmp.write_text(made, encoding='utf-8')

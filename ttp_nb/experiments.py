@@ -31,6 +31,7 @@ from .metrics import clip_pck, gain, pck, pck_summary
 from .clips import Clip, in_memory, predict
 from .checkpoints import check_joints, checksum
 from .personalization import Adaptation, TTPConfig, adapt
+from .outside_files import file_arrays, file_name
 from .official_weights import load_any_model
 from .baselines import clip_statistics
 
@@ -242,7 +243,7 @@ def save_clip(
     "Writes a clip's predictions and the table, each whole or not at all."
     arrays = {}
     for s, (kp, conf) in found.items(): arrays |= {f'{s}_kp': kp, f'{s}_conf': conf}
-    with atomic_path(out / 'predictions' / f'{clip.name}.npz') as tmp:
+    with atomic_path(out / 'predictions' / f'{file_name(clip.name)}.npz') as tmp:
         with open(tmp, 'wb') as f: np.savez_compressed(f, **arrays)
     text = json.dumps(result, indent=1, allow_nan=False) + '\n'
     with atomic_path(out / 'results.json') as tmp: tmp.write_text(text, encoding='utf-8')
@@ -253,11 +254,11 @@ def read_predictions(
     clip:Clip, # whose
 )->dict: # as `clip_scenarios` gave it
     "Predictions that were saved; raises `TTPError` where there are none."
-    path = Path(folder) / f'{clip.name}.npz'
+    path = Path(folder) / f'{file_name(clip.name)}.npz'
     if not path.is_file(): raise TTPError(f"{path}: no predictions of this clip; run `ttp evaluate` first.")
-    with np.load(path) as arrays:
-        scenarios = [name.removesuffix('_kp') for name in arrays.files if name.endswith('_kp')]
-        return {s: (arrays[f'{s}_kp'], arrays[f'{s}_conf']) for s in scenarios}
+    arrays = file_arrays(path)
+    scenarios = [name.removesuffix('_kp') for name in arrays if name.endswith('_kp')]
+    return {s: (arrays[f'{s}_kp'], arrays[f'{s}_conf']) for s in scenarios}
 
 # %% ../nbs/library/42_experiments.ipynb #4a08e419
 def finished_clips(

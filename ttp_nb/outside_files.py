@@ -21,7 +21,7 @@ from scipy.io import loadmat, whosmat
 
 from .basics import TTPError
 
-# %% ../nbs/library/16_outside_files.ipynb #d2a4dad4
+# %% ../nbs/library/16_outside_files.ipynb #d985ebd9
 MEGABYTE = 2**20
 LARGEST = {'yaml': MEGABYTE//4, 'small': 32*MEGABYTE, 'labels': 2048*MEGABYTE}   # bytes of a file of each kind
 
@@ -57,7 +57,7 @@ def file_text(
     data = file_bytes(path, kind)
     marked = data[:2] in (b'\xff\xfe', b'\xfe\xff')
     try: return data.decode('utf-16' if marked else 'utf-8-sig')
-    except ValueError as e: raise TTPError(f'{path}: is no text in UTF-8 ({e}). Save it as UTF-8.') from e
+    except ValueError as e: raise TTPError(f'{path}: cannot be read as text ({e}). Save it as UTF-8.') from e
 
 # %% ../nbs/library/16_outside_files.ipynb #d3402b25
 DEEPEST = 40 # lists and mappings in one another

@@ -9,7 +9,6 @@ __all__ = ['parse_box', 'whole_frame', 'fill_gaps', 'read_boxes', 'people_detect
 # %% ../nbs/library/24_person.ipynb #0d6f444b
 import csv
 import io
-import json
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from tqdm.auto import tqdm
 
 from .basics import TTPError
+from .outside_files import file_text, parse_json
 from .ready_estimator import find_in_frame, iou, ready_estimator
 from .video import UnusableInput, frames_said
 
@@ -99,8 +99,8 @@ def _csv_rows(text):
 # %% ../nbs/library/24_person.ipynb #2246905e
 def _json_rows(text):
     "(name of the row, frame, box or None) of a json list."
-    try: boxes = json.loads(text)
-    except (ValueError, RecursionError) as e: raise TTPError(f'no json ({e}).') from None
+    try: boxes = parse_json(text)
+    except TTPError as e: raise TTPError(f'no json: {e}') from None
     if not isinstance(boxes, list):
         raise TTPError('a list of boxes is needed, one a frame: [[x0,y0,x1,y1], null, ...].')
     for frame, box in enumerate(boxes):
@@ -122,9 +122,7 @@ def read_boxes(
 )->tuple: # (n,4) boxes, notes
     "A box for every frame from a file; gaps are filled. Raises `TTPError`, naming file and row, for what is wrong."
     path = Path(path)
-    try: text = path.read_text(encoding='utf-8-sig')
-    except (OSError, UnicodeDecodeError) as e:
-        raise TTPError(f'{path}: cannot be read ({e}); a csv or json file of boxes is needed.') from None
+    text = file_text(path, 'small')
     rows = _json_rows if path.suffix.lower() == '.json' else _csv_rows
     boxes, row_of = np.full((n, 4), np.nan), {}
     try:
