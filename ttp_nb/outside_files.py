@@ -6,10 +6,9 @@
 __all__ = ['MEGABYTE', 'LARGEST', 'DEEPEST', 'LONGEST', 'check_file', 'file_bytes', 'file_text', 'check_nested', 'parse_json',
            'file_json', 'safe_load', 'file_arrays', 'file_mat', 'file_name']
 
-# %% ../nbs/library/16_outside_files.ipynb #5cb8ae53
+# %% ../nbs/library/16_outside_files.ipynb #d8037fdc
 import json
 import math
-import os
 import re
 import stat
 import zipfile
@@ -59,26 +58,30 @@ def file_text(
     try: return data.decode('utf-16' if marked else 'utf-8-sig')
     except ValueError as e: raise TTPError(f'{path}: cannot be read as text ({e}). Save it as UTF-8.') from e
 
-# %% ../nbs/library/16_outside_files.ipynb #d3402b25
+# %% ../nbs/library/16_outside_files.ipynb #f3aba11d
 DEEPEST = 40 # lists and mappings in one another
+_BOXES = list, tuple, dict
 
 def check_nested(
     data, # numbers, text, lists, tuples, mappings
     most:int=200_000_000, # entries of all lists and mappings together, counted as often as they are referred to
 ):
     "Raises `TTPError` where data are nested too deeply, endlessly, or stand for too many entries."
-    level, count = [data], 0
-    for _ in range(DEEPEST):
-        inner = []
-        for box in level:
-            if not isinstance(box, (list, tuple, dict)): continue
-            count += len(box)
-            if count > most: raise TTPError(f'stands for more than {most:,} entries.')
-            entries = box.values() if isinstance(box, dict) else box
-            inner += [entry for entry in entries if isinstance(entry, (list, tuple, dict))]
-        if not inner: return
-        level = inner
-    raise TTPError(f'is nested more than {DEEPEST} deep.')
+    if isinstance(data, _BOXES) and _entries(data, {}, 1)[0] > most:
+        raise TTPError(f'stands for more than {most:,} entries.')
+
+def _entries(box, known, depth): # known: {id: (entries, depth)} of what was counted before
+    "Entries of a list or mapping and of all in it, and how deep it is nested."
+    count, deep = known.get(id(box), (0, 1))
+    if depth+deep-1 > DEEPEST: raise TTPError(f'is nested more than {DEEPEST} deep.')
+    if id(box) in known: return count, deep
+    count = len(box)
+    for entry in box.values() if isinstance(box, dict) else box:
+        if isinstance(entry, _BOXES):
+            more, below = _entries(entry, known, depth+1)
+            count, deep = count+more, max(deep, below+1)
+    known[id(box)] = count, deep
+    return count, deep
 
 # %% ../nbs/library/16_outside_files.ipynb #4db0b80f
 def _whole(digits):
@@ -114,12 +117,14 @@ def file_json(
     try: return parse_json(data, strict)
     except TTPError as e: raise TTPError(f'{path}: {e} Export or copy it again.') from None
 
-# %% ../nbs/library/16_outside_files.ipynb #9bab1844
+# %% ../nbs/library/16_outside_files.ipynb #7563b079
 LONGEST = 1_000_000 # characters of a yaml file whose references are written out
 
 def _written_out(node, known, depth=0):
     "Characters of a yaml node with all its references written out; TTPError where that has no end."
-    if isinstance(node, yaml.ScalarNode): return 1+len(node.value)
+    if isinstance(node, yaml.ScalarNode):
+        if len(node.value) > 10_000: raise TTPError(f'a word of {len(node.value)} characters')
+        return 1+len(node.value)
     if known.get(node) == 0: raise TTPError('a part contains itself')
     if depth > DEEPEST: raise TTPError(f'nested more than {DEEPEST} deep')
     if node not in known:
@@ -195,8 +200,8 @@ def file_mat(
         why = ' '.join(str(e).split())[:200] or type(e).__name__
         raise TTPError(f'{path}: not a readable MATLAB file ({why}). Copy it again.') from e
 
-# %% ../nbs/library/16_outside_files.ipynb #8b8a9e20
-_ODD = re.compile(r'[<>:"\\|?*%\x00-\x1f\x7f]|^\.|[. ]$')
+# %% ../nbs/library/16_outside_files.ipynb #cb15c6b0
+_ODD = re.compile(r'[<>:"\\|?*%\x00-\x1f\x7f\ud800-\udfff]|^\.|[. ]$')
 _DEVICE = re.compile(r'(con|prn|aux|nul|com\d|lpt\d) *(\..*)?', re.I) # not to be had as file names in Windows
 
 def _number(char): return f'%{ord(char):02X}'
@@ -212,7 +217,7 @@ def file_name(
                        'digits and _ in the file that names it so.')
     made = [_ODD.sub(lambda odd: _number(odd[0]), part) for part in parts]
     made = [_number(part[0])+part[1:] if _DEVICE.fullmatch(part) else part for part in made]
-    if max(len(os.fsencode(part)) for part in made) > 180 or len(made) > 8:
+    if max(len(part.encode()) for part in made) > 180 or len(made) > 8:
         raise TTPError(f'{shown}... is too long for the name of a video or folder. Shorten it in the file that names '
                        'it so.')
     return '/'.join(made)

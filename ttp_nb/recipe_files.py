@@ -345,7 +345,7 @@ def value_of_text(
     "Reads text as yaml, except where text is wanted."
     if not isinstance(value, str) or isinstance(defaults.get(key, ''), str): return value
     try: return safe_load(value)
-    except TTPError as e: raise TTPError(f'{key} {value}: {e}') from e
+    except TTPError as e: raise TTPError(f'{key} {short(value)}: {e}') from e
 
 # %% ../nbs/library/33_recipe_files.ipynb #baee9c4e
 def read_recipe(

@@ -21,7 +21,7 @@ def _number(joint, joints, key):
     if isinstance(joint, int) and not isinstance(joint, bool): return joint
     if joint in joints: return joints.index(joint)
     near = get_close_matches(str(joint), joints, 1, 0)[0]
-    raise TTPError(f"{key}: there is no joint {joint!r}; did you mean '{near}'? Names are those of `joints`.")
+    raise TTPError(f"{key}: there is no joint {joint!r:.60}; did you mean '{near}'? Names are those of `joints`.")
 
 # %% ../nbs/library/20_skeleton_files.ipynb #08ccedd2
 def _groups(value, joints, key):
