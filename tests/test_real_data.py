@@ -9,7 +9,7 @@ from ttp_nb.metrics import pck, torso_size
 from ttp_nb.clips import Clip, in_memory
 from ttp_nb.video import open_frames
 from ttp_nb.penn import write_penn
-from ttp_nb.datasets import coco_people, coco_stills, image_paths
+from ttp_nb.datasets import image_paths
 from ttp_nb.real_data import jhmdb_clips, lsp_clips, read_clips, video_source, with_joints_of
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))
@@ -171,9 +171,9 @@ def test_jhmdb_label_files_that_are_broken(jhmdb):
         says(r'joint_positions.mat: pos_img has shape', jhmdb_clips, jhmdb)
     for content in (dict(pos=1), dict(pos_img='text')):
         savemat(path, content)
-        says('joint_positions.mat: not a MATLAB file', jhmdb_clips, jhmdb)
+        says('joint_positions.mat: not a (readable )?MATLAB file', jhmdb_clips, jhmdb)
     path.write_bytes(b'nothing')
-    says('joint_positions.mat: not a MATLAB file', jhmdb_clips, jhmdb)
+    says('joint_positions.mat: not a (readable )?MATLAB file', jhmdb_clips, jhmdb)
 
 
 def test_jhmdb_a_broken_video_is_named(jhmdb):
@@ -263,7 +263,7 @@ def test_lsp_files_that_are_broken(tmp_path):
     says('joints.mat: no such file', lsp_clips, tmp_path)
     for content in (dict(j=1), dict(joints='a')):
         savemat(tmp_path/'joints.mat', content)
-        says('joints.mat: not a MATLAB file', lsp_clips, tmp_path)
+        says('joints.mat: not a (readable )?MATLAB file', lsp_clips, tmp_path)
     for shape in ((2,14,9), (3,16,9), (14,3), (16,3,9)):
         savemat(tmp_path/'joints.mat', dict(joints=np.zeros(shape)))
         says('joints has shape', lsp_clips, tmp_path)
@@ -271,7 +271,7 @@ def test_lsp_files_that_are_broken(tmp_path):
     says("not one image of 'test' is there; the first is images/im1001.jpg", lsp_clips, tmp_path)
 
 
-# --- COCO as it comes
+# --- COCO
 
 def person(i, image=1, seed=0, v=2, **more):
     xy = np.random.default_rng(seed).uniform(5, 40, (17,2)).round(1)
@@ -293,76 +293,6 @@ def write_coco(path, content, folder, missing=()):
             cv2.imwrite(str(folder/im['file_name']), np.full((50,im.get('width', 60),3), 50*im['id'], np.uint8))
     path.write_text(json.dumps(content))
     return path
-
-
-def test_coco_stills(tmp_path):
-    people = [person(1), person(2, seed=2, v=1), person(3, iscrowd=1), person(4, v=0, num_keypoints=0),
-              person(5, 2), person(6, 3), person(7, category_id=2), person(8, bbox=[1,1,0,0])]
-    content = coco(people, 3)
-    content['annotations'][4]['keypoints'][2] = 0
-    clips,left = coco_stills(write_coco(tmp_path/'a.json', content, tmp_path, missing=(3,)))
-    n = '000000000001'
-    assert [c.name for c in clips]==[f'{n}_1', f'{n}_2', '000000000002_5', f'{n}_8']
-    assert left=={'a crowd':[f'{n}_3'], 'no joint labelled':[f'{n}_4'], 'image not there':['000000000003_6'],
-                  'another category':[f'{n}_7']}
-    for c,p in zip(clips, (people[0],people[1],people[4],people[7])):
-        xy = np.reshape(p['keypoints'], (17,3))
-        assert len(c)==1 and c.skel is COCO17 and c.torso is None and (c.vis[0]==(xy[:,2]>0)).all()
-        assert (c.joints[0][c.vis[0]]==xy[c.vis[0],:2]).all() and np.isnan(c.joints[0][~c.vis[0]]).all()
-    assert clips[0].boxes.tolist()==[[10,5,39,44]] and clips[3].boxes[0,0]<clips[3].joints[0,:,0].min()
-    assert abs(int(clips[2].frames[0].mean())-100)<=1 and clips[2].size==(62,50)
-    assert all(len(image_paths(c.frames))==1 for c in clips)
-
-
-@pytest.mark.parametrize('json_at,images_at', [('a.json','.'), ('a.json','images'),
-    ('annotations/person_keypoints_val2017.json','val2017'),
-    ('annotations/person_keypoints_val2017.json','images/val2017')])
-def test_coco_folders_of_images(tmp_path, json_at, images_at):
-    file = write_coco(tmp_path/json_at, coco([person(1), person(2)]), tmp_path/images_at)
-    clips,left = coco_stills(file)
-    assert len(clips)==2 and left=={}
-    assert Path(image_paths(clips[0].frames)[0]).parent.resolve()==(tmp_path/images_at).resolve()
-    assert len(coco_stills(file, tmp_path/images_at)[0])==2
-    says('not one of its 2 images', coco_stills, file, tmp_path/'nowhere')
-
-
-def test_coco_another_skeleton(tmp_path):
-    people = [person(1, keypoints=[1,2,2,30,40,1,5,6,2]), person(2, keypoints=[0]*9)]
-    file = write_coco(tmp_path/'a.json', coco(people, names=('nose','left_hand','right_hand')), tmp_path)
-    (c,),left = coco_stills(file)
-    assert c.skel.joints==('nose','left_hand','right_hand') and c.skel.pairs==((2,1),) and c.torso.tolist()==[9.5]
-    assert left=={'no joint labelled':['000000000001_2']}
-    (tmp_path/'skeleton.yaml').write_text('joints: [right_hand, nose]')
-    (c,),_ = coco_stills(file)
-    assert c.skel.joints==('right_hand','nose') and c.joints.tolist()==[[[5,6],[1,2]]]
-
-
-def test_coco_files_that_are_broken(tmp_path):
-    def bad(what, people, **kw): says(what, coco_stills, write_coco(tmp_path/'a.json', coco(people, **kw), tmp_path))
-    bad('not one person can be used .*no joint labelled: 2', [person(1, v=0), person(2, v=0)])
-    bad('not one person can be used .*no annotations', [])
-    bad('id 1', [person(1), person(1)])
-    bad('annotation 1 is of image 9', [person(1, 9)])
-    bad('000000000001_1: keypoints must be 51 numbers', [person(1, keypoints=[1,2,2])])
-    bad('000000000001_1: bbox must be four', [person(1, bbox=[1,2])])
-    bad('no category has keypoints', [person(1)], names=())
-    content = coco([person(1)]); del content['annotations'][0]['keypoints']
-    says('no joint labelled: 1', coco_stills, write_coco(tmp_path/'a.json', content, tmp_path))
-    says('no such json', coco_stills, tmp_path/'b.json')
-
-
-def test_coco_stills_or_videos(tmp_path):
-    def kind(content):
-        clips,_ = coco_people(write_coco(tmp_path/'a.json', content, tmp_path))
-        return len(clips),{len(c) for c in clips}
-    several,sizes = coco([person(1), person(2)], sizes=False),coco([person(1), person(2, 2)])
-    assert kind(several)==kind(sizes)==(2,{1})
-    video = coco([person(1), person(2, 2)], sizes=False)
-    assert kind(video)==(1,{2})
-    for im in sizes['images']: im['video_id'] = 4
-    assert kind(sizes)==(1,{2})
-    for a in several['annotations']: a['track_id'] = a['id']
-    says('give `person`', kind, several)
 
 
 # --- joint sets

@@ -1,7 +1,8 @@
 "Joint sets in files: what comes back, what is refused and how it is said."
 import pytest
 from ttp_nb.basics import TTPError
-from ttp_nb.skeleton_files import read_skeleton, safe_load, write_skeleton
+from ttp_nb.outside_files import safe_load
+from ttp_nb.skeleton_files import read_skeleton, write_skeleton
 from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton
 
 ALL = [PENN13, BBC7, H36M16, COCO17]
@@ -52,7 +53,7 @@ def test_a_file_may_say_it_by_number_and_leave_things_out(tmp_path):
     ('joints: [a, b]\nlimbs: [[a, true]]', 'no joint True'), ('joints: [a, b]\nlimbs: [[a, [b]]]', 'not a list'),
     ('joints: [a, b]\nlimbs: [[0, 2]]', 'joint number 2'), ('joints: [a, b]\nlimbs: [[0, -1]]', 'joint number -1'),
     ('joints: [a, b]\ntorso: [a]', 'two non-empty'), ('joints: [a, b]\ntorso: [a, []]', 'two non-empty'),
-    ('joints: [a, b]\nlimbs: &x [*x]', 'not a list'), ('joints: &x [*x]', 'quotes'),
+    ('joints: [a, b]\nlimbs: &x [*x]', 'contains itself'), ('joints: &x [*x]', 'contains itself'),
     ('joints: [a,\nb: c', 'line 2'), ('joints: [\xff]'.encode('latin1'), 'no yaml'),
     (b'\x00\x01', 'no yaml'),
     ('joints: !!python/object/apply:os.getcwd []', 'no yaml'), ('['*5000, 'no yaml'),

@@ -8,11 +8,11 @@ __all__ = ['EXPORTS', 'Result', 'write_keypoints', 'read_keypoints', 'to_coco', 
 
 # %% ../nbs/library/50_exports.ipynb #29163b44
 import csv
+import io
 import json
 import os
 import re
 import shutil
-import zipfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from fastcore.basics import patch
 
 from .basics import TTPError, atomic_path
 from .skeletons import Skeleton
+from .outside_files import file_arrays, file_json, file_text, parse_json
 
 # %% ../nbs/library/50_exports.ipynb #885a9d91
 @dataclass(frozen=True, eq=False)
@@ -125,14 +126,9 @@ def _write_list(out, rows):
     out.write('\n]')
 
 # %% ../nbs/library/50_exports.ipynb #8bb48c05
-def _strict(word): raise ValueError(f'{word} is not json')
-
 def _read_json(path):
     "The content of a strict json file, or a TTPError that names it."
-    try:
-        with open(path, encoding='utf-8') as f: return json.load(f, parse_constant=_strict)
-    except OSError as e: raise TTPError(f'{path}: cannot be read ({e.strerror}). Check name and folder.') from None
-    except ValueError as e: raise TTPError(f'{path}: is not strict json ({e}). Export it again.') from None
+    return file_json(path, strict=True)
 
 @contextmanager
 def _reading(path, kind):
@@ -308,10 +304,9 @@ def read_deeplabcut(
 )->dict: # joints (J,), index (T,), kp (T,J,2), conf (T,J)
     "Reads what `to_deeplabcut` or DeepLabCut wrote; NaN where a cell is empty."
     try:
-        with open(path, encoding='utf-8', newline='') as f: _, parts, _, *rows = csv.reader(f)
+        _, parts, _, *rows = csv.reader(io.StringIO(file_text(path), newline=''))
         rows = np.array([[float(v) if v else np.nan for v in r] for r in rows])          # (T,1+3J)
         xyc = rows[:, 1:].reshape(len(rows), -1, 3)                                       # (T,J,3)
-    except OSError as e: raise TTPError(f'{path}: cannot be read ({e.strerror}). Check name and folder.') from None
     except (ValueError, IndexError, csv.Error) as e:
         raise TTPError(f"{path}: is not DeepLabCut's table of x, y, likelihood ({e}). Export it again.") from None
     return dict(joints=tuple(parts[1::3]), index=rows[:, 0].astype(int), kp=xyc[..., :2], conf=xyc[..., 2])
@@ -333,13 +328,9 @@ def read_npz(
     path, # a keypoints.npz
 )->Result: # as it was, to the last digit
     "Reads what `to_npz` wrote."
-    try:
-        with np.load(path, allow_pickle=False) as z: d = {k: z[k] for k in z.files}
-    except OSError as e: raise TTPError(f'{path}: cannot be read ({e.strerror or e}). Check the file.') from None
-    except (ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as e:
-        raise TTPError(f'{path}: is not an npz file of arrays ({e}). Export it again.') from None
+    d = file_arrays(path)
     with _reading(path, 'a keypoints.npz'):
-        meta = json.loads(d['meta'].item())
+        meta = parse_json(d['meta'].item())
         return Result(Skeleton(**meta['skeleton']), *[d.get(k) if k.startswith('before') else d[k] for k in _ARRAYS],
                       meta['size'], meta['about'])
 

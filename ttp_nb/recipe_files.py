@@ -27,7 +27,7 @@ from .joint_model import ModelConfig, paper_config
 from .pairs import PairConfig
 from .training import TrainConfig
 from .personalization import TTPConfig
-from .skeleton_files import safe_load
+from .outside_files import file_bytes, safe_load
 from .recipes import (
     KEYS, SKELETONS, DataConfig, Recipe, changed, check_key, convert_value, rule_values, settings,
     short, with_authors_rules, with_values)
@@ -78,13 +78,12 @@ def write_recipe(
 def read_yaml(
     path, # of the file
 )->dict: # its mapping
-    "Raises `TTPError` for what is no mapping or no yaml."
-    try: data = Path(path).read_bytes()
-    except OSError as e: raise TTPError(f'cannot be read ({e.strerror}): give the path of a recipe, .yaml.') from e
-    entries = safe_load(data)
-    if not isinstance(entries, dict) or not entries:
-        raise TTPError('holds no keys with values: lines `key: value` are needed.')
-    return entries
+    "Raises `TTPError`, naming the file, for what is no mapping or no yaml."
+    data = file_bytes(path, 'yaml')
+    try: entries = safe_load(data)
+    except TTPError as e: raise TTPError(f'{path}: {e}') from e
+    if isinstance(entries, dict) and entries: return entries
+    raise TTPError(f'{path}: holds no keys with values: lines `key: value` are needed.')
 
 
 def flatten(
@@ -346,7 +345,7 @@ def value_of_text(
     "Reads text as yaml, except where text is wanted."
     if not isinstance(value, str) or isinstance(defaults.get(key, ''), str): return value
     try: return safe_load(value)
-    except TTPError as e: raise TTPError(f'{key} {value}: {e}') from e
+    except TTPError as e: raise TTPError(f'{key} {short(value)}: {e}') from e
 
 # %% ../nbs/library/33_recipe_files.ipynb #baee9c4e
 def read_recipe(
@@ -357,8 +356,8 @@ def read_recipe(
     theirs, ours = read_changes(changes)
     for key in theirs:
         if not is_ignored(key): check_key(key, OFFICIAL_KEYS)
+    entries = read_yaml(path)
     try:
-        entries = read_yaml(path)
         if is_official(entries):
             recipe, ignored = from_official(flatten(entries, OFFICIAL_KEYS) | theirs, Path(path).stem)
         elif theirs:

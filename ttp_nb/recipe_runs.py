@@ -121,8 +121,12 @@ def training_clips(
             clips, valid = [[with_joints_of(clip, skeleton) for clip in part] for part in (clips, valid)]
             clips += pseudo_labelled_clips(data.root, skeleton, progress)
         return held_in_memory(clips), held_in_memory(valid)
+    if len(clips) == 1 and frames_apart(clips[0], 10, labelled=True)[0]:
+        if say: say('One clip to train on: every tenth of its labelled frames is held out to validate on.')
+        return labelled_frames(clips, hold_out, counted=True)
     if len(clips) < 2:
-        raise TTPError(f'{data.root}: training needs at least two videos, one to validate on, got {len(clips)}.')
+        raise TTPError(f'{data.root}: training needs at least two videos, one to validate on, or one of ten labelled '
+                       f'frames, got {len(clips)}.')
     return [c for i, c in enumerate(clips) if i % 10] if hold_out else clips, clips[::10]
 
 
@@ -146,9 +150,10 @@ def labelled_frames(
     clips:list, # of frames that are no video
     hold_out:bool=True, # keep the validation frames out of training
     limit:float=4e9, # bytes: more are not held in memory
+    counted:bool=False, # count labelled frames only
 )->tuple: # training clips, validation clips
     "Every tenth frame of each clip to validate on; raises `TTPError` where there are too few."
-    parts = [frames_apart(c, 10) for c in clips]
+    parts = [frames_apart(c, 10, counted) for c in clips]
     train = [t for _, t in parts] if hold_out else clips
     valid = [v for v, _ in parts if v]
     if not valid:

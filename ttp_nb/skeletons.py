@@ -8,6 +8,7 @@ __all__ = ['PENN13', 'BBC7', 'H36M16', 'COCO17', 'JHMDB15', 'LSP14', 'PEOPLE18',
 
 # %% ../nbs/04_skeletons.ipynb #6a8ae588
 import colorsys
+from collections import Counter
 from dataclasses import dataclass
 
 import cv2
@@ -44,8 +45,8 @@ def _tuples(x):
 
 
 def _repeated(items):
-    "What occurs among the items for a second time."
-    return [item for i, item in enumerate(items) if item in items[:i]]
+    "What occurs more than once among the items."
+    return [item for item, times in Counter(items).items() if times > 1]
 
 # %% ../nbs/04_skeletons.ipynb #41203a38
 def _check_skeleton(s):
