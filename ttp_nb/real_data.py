@@ -13,8 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
-from scipy.ndimage import median_filter
+import scipy
 from tqdm.auto import tqdm
 
 from .basics import LazyFrames, TTPError
@@ -48,7 +47,7 @@ def _jhmdb_split(root):
 # %% ../nbs/library/29_real_data.ipynb #99780947
 def _jhmdb_joints(path):
     "Joints (T,15,2) of a joint_positions.mat, counted from 0."
-    try: joints = np.asarray(loadmat(path)['pos_img'], float)
+    try: joints = np.asarray(scipy.io.loadmat(path)['pos_img'], float)
     except Exception as e:
         raise TTPError(f"{path}: not a MATLAB file with 'pos_img' in it ({type(e).__name__}); copy it again.") from e
     if joints.ndim != 3 or joints.shape[:2] != (2, 15) or not joints.shape[2]:
@@ -134,7 +133,7 @@ def _check_jhmdb(root, split, labelled):
 def _lsp_labels(path):
     "Joints (N,14,2) counted from 0, NaN where not labelled, and how many digits an image's name has."
     if not path.is_file(): raise TTPError(f'{path}: no such file; expected ROOT/joints.mat and ROOT/images/im0001.jpg.')
-    try: labels = np.asarray(loadmat(path)['joints'], float)
+    try: labels = np.asarray(scipy.io.loadmat(path)['joints'], float)
     except Exception as e:
         raise TTPError(f"{path}: not a MATLAB file with 'joints' in it ({type(e).__name__}); copy it again.") from e
     if labels.ndim == 3 and labels.shape[:2] == (3, 14): return labels[:2].transpose(2, 1, 0)-1, 4   # (N,14,2)
@@ -223,7 +222,7 @@ def calm_boxes(
     seen = (conf >= least).sum(1) >= 6
     if seen.mean() < .5: return None
     boxes = np.array([pose_box(*pose, least, .1) if ok else [np.nan]*4 for *pose, ok in zip(kp, conf, seen)])
-    return median_filter(fill_gaps(boxes)[0], (5, 1), mode='nearest')
+    return scipy.ndimage.median_filter(fill_gaps(boxes)[0], (5, 1), mode='nearest')
 
 def pseudo_labelled(
     net:ReadyEstimator, # as `ready_estimator` gives it
