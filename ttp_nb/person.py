@@ -206,11 +206,12 @@ _WAYS = ('give the box yourself: --box x0,y0,x1,y1 for one that holds throughout
 
 def people_detector(
     net=None, # a `ReadyEstimator`; default: the one that comes with the project
+    **how, # as in `find_in_frame`
 )->Callable: # frame (H,W,3) uint8 RGB -> (n,5) x0,y0,x1,y1,score
     "The ready estimator as a detector; raises `UnusableInput` where its weights are not to be had."
     try: net = net or ready_estimator()
     except TTPError as e: raise UnusableInput(f'Finding the person needs the ready estimator. {e} Or {_WAYS}.') from e
-    return partial(find_in_frame, net)
+    return partial(find_in_frame, net, **how)
 
 # %% ../nbs/library/24_person.ipynb #5847d3f0
 @dataclass(frozen=True, eq=False)
@@ -379,7 +380,7 @@ def find_person(
     person, others = choose(tracks, (w, h), at)
     return track_boxes(person, T, every/2, index), _about(person, others, looks, every)
 
-# %% ../nbs/library/24_person.ipynb #5d5e3bb9
+# %% ../nbs/library/24_person.ipynb #ecd87276
 def _inside(boxes, size):
     "(T,) the share of each box that lies in the frame."
     last = np.array([*size, *size])-1
@@ -410,7 +411,7 @@ def box_doubts(
     if len(outside):
         notes.append(f'more than half of the box lies outside of the frame in {len(outside)} of {T} frames '
                      f'({frames_said(outside)})')
-    try: detector = detector or people_detector()
+    try: detector = detector or people_detector(sizes=(256,))     # quickly
     except UnusableInput: return tuple(notes)
     times = _looseness(frames, boxes, detector, sorted({(2*k+1)*T//(2*looks) for k in range(looks)}))
     if times and np.median(times) > 2:

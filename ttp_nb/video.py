@@ -163,7 +163,7 @@ def _h264(container, size, rate):
 def _encode(path, frames, fps):
     "Encodes into `path`; raises TTPError when the frames do not fit together."
     stream = shape = None
-    with av.open(str(path), 'w', format='mp4', options={'movflags': '+faststart'}) as container:
+    with av.open(f'file:{path}', 'w', format='mp4', options={'movflags': '+faststart'}) as container:
         for i, img in enumerate(frames):
             img = np.asarray(img)
             if img.dtype != np.uint8 or img.ndim != 3 or img.shape[2] != 3 or img.shape != (shape or img.shape):
