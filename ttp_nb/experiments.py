@@ -4,17 +4,21 @@
 
 # %% auto #0
 __all__ = ['ADAPT', 'SCENARIOS', 'FREE', 'ALL', 'clip_scenarios', 'adapted', 'go_on_from', 'joint_hits', 'pck_of', 'score',
-           'number', 'table_rows', 'paired_gain', 'show_table', 'run_clips', 'in_processes', 'label_checksum',
-           'per_clip', 'summary', 'save_clip', 'read_predictions', 'finished_clips', 'check_same', 'evaluate',
-           'check_labelled', 'pose_grid', 'close_up', 'crop_window', 'gain_bars', 'adaptation_curves',
-           'adaptation_curve', 'curve_axes', 'demo_figure']
+           'number', 'table_rows', 'paired_gain', 'show_table', 'run_clips', 'in_processes', 'deaf_to_ctrl_c',
+           'begin_worker', 'label_checksum', 'per_clip', 'summary', 'save_clip', 'read_predictions', 'finished_clips',
+           'check_same', 'evaluate', 'check_labelled', 'pose_grid', 'close_up', 'crop_window', 'gain_bars',
+           'adaptation_curves', 'adaptation_curve', 'curve_axes', 'demo_figure']
 
 # %% ../nbs/library/42_experiments.ipynb #57d80b5a
 import json
 import multiprocessing
+import os
+import signal
+import threading
 import zlib
 from concurrent.futures import as_completed, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -191,14 +195,42 @@ def in_processes(
     workers:int, # processes
 ): # yields as `run_clips`
     "Several clips at once; raises `TTPError` where a process was killed."
-    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), torch.set_num_threads, (1,)) as pool:
-        jobs = {pool.submit(clip_scenarios, model, clip, scenarios, cfg): i for i, clip in enumerate(clips)}
+    others = multiprocessing.active_children()
+    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), begin_worker) as pool:
+        with deaf_to_ctrl_c(): jobs = {pool.submit(clip_scenarios, model, clip, scenarios, cfg): i
+                                       for i, clip in enumerate(clips)}
         try:
             for job in as_completed(jobs): yield jobs[job], job.result()
         except BrokenProcessPool:
             raise TTPError("A worker process was killed, perhaps because memory ran out: try --workers 1. "
                            "The clips done so far are saved.") from None
-        finally: pool.shutdown(cancel_futures=True)
+        finally:
+            if not all(job.done() for job in jobs):   # nobody waits for what is still at work
+                for process in set(multiprocessing.active_children()) - set(others): process.kill()
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def deaf_to_ctrl_c():
+    "Processes that are started inside do not hear Ctrl-C: it is the parent's to obey."
+    if threading.current_thread() is not threading.main_thread():   # only the main thread may
+        yield
+        return
+    was = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try: yield
+    finally: signal.signal(signal.SIGINT, was or signal.SIG_DFL)
+
+
+def begin_worker():
+    "One thread; where the parent is gone, the worker goes, too."
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+
+    def follow_parent():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
 
 # %% ../nbs/library/42_experiments.ipynb #36bd6dbf
 def label_checksum(
