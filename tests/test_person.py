@@ -2,14 +2,15 @@
 import json, os
 from pathlib import Path
 import numpy as np, pytest, torch
+from PIL import Image
 from hypothesis import given, settings, strategies as st
 from ttp_nb import ready_estimator as ready_module
 from ttp_nb.basics import TTPError, shipped
 from ttp_nb.clips import Clip
-from ttp_nb.video import UnusableInput, open_frames, write_mp4
+from ttp_nb.video import Frames, UnusableInput, open_frames, write_mp4
 from ttp_nb.penn import penn_clips, read_penn_label
-from ttp_nb.person import (Track, choose, fill_gaps, find_person, follow, parse_box, people_detector, person_boxes,
-                           read_boxes, track_boxes, whole_frame)
+from ttp_nb.person import (Track, box_doubts, choose, fill_gaps, find_person, follow, numbering_of, parse_box,
+                           people_detector, person_boxes, read_boxes, track_boxes, whole_frame)
 from ttp_nb.ready_estimator import iou, ready_estimator
 
 PENN = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))/'Penn_Action'
@@ -105,6 +106,116 @@ def test_what_is_wrong_in_a_csv(tmp_path, text, says):
     ('[[1,2,[3],4]]', 'not numbers'), (json.dumps([[1,2,30,40]]*5), 'no frame 4')])
 def test_what_is_wrong_in_a_json(tmp_path, text, says):
     with pytest.raises(TTPError, match=f'b.json.*{says}'): rows(tmp_path, text, name='b.json')
+
+
+@pytest.mark.parametrize('text', [
+    'frame;x0;y0;x1;y1;;\r\n0;1;2;30,5;40;;\r\n3;1;2;30,5;40;;\r\n;;;;;;\r\n', ';frame;x0;y0;x1;y1\n;0;1;2;30,5;40\n',
+    'sep=;\r\nframe;x0;y0;x1;y1\r\n2;1;2;30,5;40\r\n', '1;2;30,5;40;;\n'*4+';;;;;\n;;;;;\n', '1,2,30.5,40,,\n'*4,
+    'frame,x0,y0,x1,y1,\n0,1,2,30.5,40,\n\n,,,,,\n', '"frame";"x0";"y0";"x1";"y1"\n"1";"1";"2";"30,5";"40"\n',
+    'frame\tx0\ty0\tx1\ty1\n1\t1\t2\t30.5\t40\n'.encode('utf-16'),
+    'wer;frame;x0;y0;x1;y1\nJürgen;1;1;2;30,5;40\n'.encode('cp1252')], ids=range(9))
+def test_what_spreadsheets_make_of_a_csv(tmp_path, text):
+    assert rows(tmp_path, text)[0].tolist()==[[1,2,30.5,40]]*4
+
+
+# --- frames that could not be read
+
+def broken(folder, n=20, lost=(5,), size=SIZE):
+    "A folder of images that carry their number, some of them cut off."
+    folder.mkdir()
+    for t,img in enumerate(numbered(n, size)):
+        path = folder/f'{t:04d}.png'
+        Image.fromarray(img).save(path)
+        if t in lost: path.write_bytes(path.read_bytes()[:40])
+    return open_frames(folder, strict=False)
+
+def by_number(t): return [10+2*t, 20, 50+2*t, 100]
+
+@pytest.mark.parametrize('lost', [(5,), (0,), (19,), (3,4,11), (0,19)], ids=str)
+def test_boxes_go_by_the_number_in_the_source_or_by_the_name(tmp_path, lost):
+    frames = broken(tmp_path/'f', lost=lost)
+    want = [by_number(number(img)) for img in frames]
+    assert len(want)==20-len(lost)
+    one_each = [(f'{t}', f'{t:04d}.png', f'f/{t:04d}.png', by_number(t)) for t in range(20)]
+    files = {'n.csv': [','.join(map(str, (t, *b))) for t,_,_,b in one_each],
+             'names.csv': [','.join(map(str, (name, *b))) for _,name,_,b in one_each],
+             'paths.csv': [','.join(map(str, (path, *b))) for _,_,path,b in one_each],
+             'bare.csv': [','.join(map(str, b)) for *_,b in one_each]}
+    for name,lines in files.items():
+        head = [] if name=='bare.csv' else ['frame,x0,y0,x1,y1']
+        (tmp_path/name).write_text('\n'.join(head+lines))
+        boxes,notes = person_boxes(frames, tmp_path/name, lambda f: [])
+        assert boxes.tolist()==want, name
+        assert f'{len(lost)} boxes passed over' in notes[0] and ', '.join(head and map(str, lost)) in notes[0].replace(
+            '.png', '').replace('f/', '').replace('000', '').replace('00', '')
+    (tmp_path/'b.json').write_text(json.dumps([b for *_,b in one_each]))
+    assert person_boxes(frames, tmp_path/'b.json', lambda f: [])[0].tolist()==want
+
+def test_boxes_of_frames_that_are_read_say_nothing_of_others(tmp_path):
+    frames = broken(tmp_path/'f')
+    (tmp_path/'b.csv').write_text('frame,x0,y0,x1,y1\n'+'\n'.join(
+        ','.join(map(str, (t, *by_number(t)))) for t in range(20) if t!=5))
+    boxes,notes = person_boxes(frames, tmp_path/'b.csv', lambda f: [])
+    assert boxes.tolist()==[by_number(t) for t in range(20) if t!=5] and not notes
+
+def test_rows_without_numbers_that_may_be_either(tmp_path):
+    frames = broken(tmp_path/'f')
+    for name,text in (('b.csv', '\n'.join(['10,20,50,100']*19)), ('b.json', json.dumps([[10,20,50,100]]*19))):
+        (tmp_path/name).write_text(text)
+        with pytest.raises(TTPError, match=f"{name}.*19 boxes without numbers for 19 frames.*last is number 19"):
+            person_boxes(frames, tmp_path/name)
+
+def test_frames_that_there_are_not(tmp_path):
+    frames = broken(tmp_path/'f')
+    for frame in ('-1', '5.5', 'walk', '', 'nan', '1e999'):
+        with pytest.raises(TTPError, match='no frame'): numbering_of(frames).find(frame)
+    whole = open_frames([tmp_path/'f'/f'{t:04d}.png' for t in (1,2,3)])
+    for frame in (3, '0009.png'):
+        with pytest.raises(TTPError, match='no frame .*3, 0 to 2'): numbering_of(whole).find(frame)
+
+def test_following_counts_what_could_not_be_read(tmp_path):
+    frames = broken(tmp_path/'f', 40, (5,6,7,20))
+    def see(img): return [box(20+2*number(img)), box(140-number(img), h=30)]
+    boxes,notes = find_person(frames, see, every=1)
+    want = np.array([box(20+2*number(img))[:4] for img in frames])
+    assert np.abs(boxes-want)[1:-1].max()<1 and '(0 to 39)' in notes[0]
+    x,y,t = map(float, notes[1].split('at:')[1].split(' ')[0].split(','))
+    assert (x,y)==(140-t,60)
+    for point in (f'at:{x:g},60,{t:g}', f'at:{x:g},60,{int(t):04d}.png'):
+        other,_ = person_boxes(frames, point, see, every=1)
+        assert np.abs(other[:,0]-[140-number(img)-10 for img in frames])[2:-2].max()<1
+    for lost in ('6', '0006.png'):
+        with pytest.raises(TTPError, match=f'frame {lost} could not be read'): person_boxes(frames, f'at:1,2,{lost}', see)
+
+def test_gaps_are_bridged_by_number(tmp_path):
+    frames = broken(tmp_path/'f', 10, (2,3,4,5))
+    (tmp_path/'b.csv').write_text('frame,x0,y0,x1,y1\n0,0,0,20,20\n7,14,0,34,20\n')
+    boxes,notes = read_boxes(tmp_path/'b.csv', frames, SIZE)
+    assert boxes[:,0].tolist()==[0,2,12,14,14,14] and '2 of 6 frames (1, 6)' in notes[0] and '(8, 9)' in notes[1]
+
+
+# --- boxes that cannot be right
+
+def test_a_box_that_is_mostly_outside():
+    f = numbered(4)
+    assert not box_doubts(f, np.array([[-40,10,60,110.]]*4), lambda img: [])
+    (note,) = box_doubts(f, np.array([[-40,10,60,110.], [-70,10,60,110], [100,60,300,300], [0,0,159,119]]), lambda img: [])
+    assert note=='more than half of the box lies outside of the frame in 2 of 4 frames (1, 2)'
+    assert note in person_boxes(f, '-70,10,60,110', lambda img: [])[1][-1].replace('4 of 4 frames (0, 1, 2, 3)',
+                                                                                     '2 of 4 frames (1, 2)')
+
+def test_a_box_that_is_far_too_large():
+    f,see = numbered(9), lambda img: [box(80, h=40), box(10, h=110, score=.3)]
+    for given,says in ((box(80, h=40), ''), (box(80, h=70), ''), ([0,0,159,119], '4.0 times'), (box(80, h=100), '2.5 times')):
+        notes = box_doubts(f, np.array([given[:4]]*9, float), see)
+        assert says in ''.join(notes) and len(notes)==bool(says)
+    assert not box_doubts(f, np.array([box(20, w=30, h=110)[:4]]*9), see)       # nobody who is sure is in this one
+
+def test_the_ready_estimator_sees_a_loose_box():
+    frames = np.full((6,480,640,3), (150,170,160), np.uint8)
+    frames[:,240:432,200:392] = PERSON
+    assert 'times as long' in person_boxes(frames, 'frame')[1][-1]
+    assert not [n for n in person_boxes(frames, '226,250,318,430')[1] if 'times' in n]
 
 
 def test_no_such_file(tmp_path):
@@ -343,7 +454,8 @@ def test_one_entry(tmp_path, monkeypatch):
     for name in ('boxes', 'B.CSV', Path('boxes')): assert person_boxes(f, name)[0].tolist()==[[1,2,30,40]]*4
     for text,says in (('me', 'neither four'), ('x'*5000, 'neither four'), ('1,2,3', '3 numbers'),
                       ('no.csv', 'cannot be read'), ('at:1,2', 'at:x,y,frame'), ('at:', 'at:x,y,frame'),
-                      ('at:1,2,nan', 'at:x,y,frame'), ('frames', 'neither'), ('12', '1 numbers'), ('\0', 'neither')):
+                      ('at:1,nan,2', 'at:x,y,frame'), ('at:1,2,nan', 'no frame nan'),
+                      ('at:1,2,4', 'no frame 4; the video has 4, 0 to 3'), ('frames', 'neither'), ('12', '1 numbers'), ('\0', 'neither')):
         with pytest.raises(TTPError, match=says): person_boxes(f, text, lambda f: [box(50)])
     with pytest.raises(TTPError, match='no frames'): person_boxes(f[:0], 'frame')
 

@@ -448,14 +448,15 @@ def read_tensors(
 def shipped(
     name:str, # of a file in models/, without its ending: 'small_joint'
 )->Path: # of the weights
-    "Where weights that come with the project lie; raises `TTPError` outside of a checkout."
+    "Where weights that come with the project lie; raises `TTPError` where they do not."
     import ttp_nb
-    root = Path(ttp_nb.__file__).resolve().parent.parent
-    path = root / 'models' / f'{name}.safetensors'
-    if not path.is_file():
-        raise TTPError(f"{path} is not there: run from a clone of the project, "
-                       "or give --model your own weights.")
-    return path
+    package = Path(ttp_nb.__file__).resolve().parent
+    for folder in (package, package.parent):   # installed, and in a clone
+        path = folder / 'models' / f'{name}.safetensors'
+        if path.is_file():
+            return path
+    raise TTPError(f"{path} is not there: run from a clone of the project, install it again, "
+                   "or give --model your own weights.")
 
 # %% ../nbs/00_basics.ipynb #0ff6620b
 class LazyFrames(Sequence):

@@ -5,19 +5,26 @@
 # %% auto #0
 __all__ = ['OPTIONS', 'REAL_PEOPLE', 'NEXT', 'MEANS', 'TRAINED', 'SWITCHES', 'DATA_SETS', 'CFG', 'DATA', 'ROOT', 'DEVICE',
            'WORKERS', 'MODEL', 'SEED', 'STEPS', 'PEOPLE', 'SCENARIO', 'VIDEO_MODEL', 'VIDEO_MODE', 'JOINTS', 'BOX',
-           'CODES', 'given_options', 'recipe_of', 'say', 'stop', 'some_clips', 'demo_command', 'write_demo_video',
-           'print_comparison', 'check_folder', 'synth_command', 'evaluate_command', 'scenarios_of', 'train_command',
-           'reproduce_command', 'probe_command', 'personalize_command', 'personalization_settings', 'add_command',
-           'add_option', 'add_switches', 'add_changes', 'data_sets', 'demo_options', 'synth_options', 'train_options',
-           'evaluate_options', 'reproduce_options', 'probe_options', 'personalize_options', 'add_file', 'make_parser',
-           'parse', 'check_args', 'main']
+           'CODES', 'GRACE', 'ENDS', 'given_options', 'recipe_of', 'say', 'recipe_path', 'stop', 'some_clips',
+           'demo_command', 'write_demo_video', 'print_comparison', 'check_folder', 'synth_command', 'evaluate_command',
+           'scenarios_of', 'train_command', 'reproduce_command', 'probe_command', 'personalize_command',
+           'personalization_settings', 'add_command', 'add_option', 'add_switches', 'add_changes', 'data_sets',
+           'demo_options', 'synth_options', 'train_options', 'evaluate_options', 'reproduce_options', 'probe_options',
+           'personalize_options', 'add_file', 'Parser', 'make_parser', 'parse', 'check_args', 'SafeStream', 'Ended',
+           'signals_end', 'watch_signals', 'end_now', 'main', 'run_command']
 
 # %% ../nbs/library/53_cli.ipynb #a63901c9
 import argparse
 import os
+import re
 import shlex
+import signal
+import socket
 import sys
+import threading
 from collections import Counter
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from errno import EINVAL, EPIPE
 from pathlib import Path
 
 # %% ../nbs/library/53_cli.ipynb #9809bee2
@@ -45,7 +52,7 @@ def recipe_of(
     from ttp_nb.recipe_files import read_changes, read_recipe
     pairs = given_options(args) + args.what
     if args.cfg:
-        recipe, ignored = read_recipe(args.cfg, pairs)
+        recipe, ignored = read_recipe(recipe_path(args.cfg), pairs)
         if ignored: say(f"{args.cfg}: these keys have no effect on this run: {', '.join(ignored)}")
         return recipe
     theirs, ours = read_changes(pairs)
@@ -58,6 +65,17 @@ def say(
 ):
     "Prints at once, also into a pipe."
     print(text, flush=True)
+
+
+def recipe_path(
+    path:str, # of --cfg
+)->str: # the same, or that of a recipe of this name that came along
+    "Finds `experiments/NAME.yaml` from anywhere: recipes are installed with the package, as weights are."
+    if os.path.exists(path) or Path(path).parent != Path('experiments'): return path
+    import ttp_nb
+    package = Path(ttp_nb.__file__).parent
+    installed = [folder / path for folder in (package, package.parent) if (folder / path).is_file()]
+    return str(installed[0]) if installed else path
 
 
 def stop(
@@ -104,7 +122,8 @@ def demo_command(
 
 REAL_PEOPLE = ('These people are drawn. What real ones give: nbs/library/48_real_people.ipynb, and, where JHMDB is at '
                'hand, `ttp demo --data jhmdb --root data/JHMDB`.')
-NEXT = 'Next: `make lab` opens JupyterLab; start with nbs/index.ipynb, which explains how this works.'
+NEXT = ('Next: in a clone of the project, `make lab` opens JupyterLab; start with nbs/index.ipynb, which explains how '
+        'this works.')
 
 
 def write_demo_video(
@@ -449,15 +468,23 @@ def add_file(
 
 
 CODES = ("ttp COMMAND --help explains a command and gives an example.\n\nexit codes:\n"
-         "  0    done\n  2    wrong usage: options, files or settings that do not fit\n"
+         "  0    done\n  1    done, but standard output could not be written\n  2    wrong usage: options, files or settings that do not fit\n"
          "  3    unusable input: a video that cannot be read, or in which nobody can be found\n"
          "  4    done, but the guard kept the joints of the unadapted model\n"
-         "  130  interrupted; what was done is saved, --resume goes on")
+         "  130  interrupted (Ctrl-C); what was done is saved, --resume goes on\n"
+         "  143  ended from outside (SIGTERM); likewise")
 
 # %% ../nbs/library/53_cli.ipynb #624a4aad
+class Parser(argparse.ArgumentParser):
+    "Takes words with one dash for values, but for `-h`."
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = re.compile('-(?!-|h$)')
+
+
 def make_parser()->argparse.ArgumentParser: # of the whole command
     "The `ttp` command's parser."
-    parser = argparse.ArgumentParser('ttp', description='Test-time personalization of human pose.', epilog=CODES,
+    parser = Parser('ttp', description='Test-time personalization of human pose.', epilog=CODES,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
     for options in (demo_options, synth_options, train_options, evaluate_options, reproduce_options, probe_options,
@@ -495,20 +522,134 @@ def check_args(
     if ready is None or not ready(): stop(f'--device {device} is not to be had on this machine: use --device cpu.')
     if hasattr(args, 'workers'): args.workers = 1   # the clips take turns on it
 
+# %% ../nbs/library/53_cli.ipynb #12718d8e
+class SafeStream:
+    "A text stream that no write can break: letters that it lacks are escaped, and once it fails it is silent."
+    def __init__(self,
+        stream, # of text; None, as where a program has no console: nothing is said
+    ):
+        self.stream, self.error = stream or open(os.devnull, 'w'), None
+
+    def __getattr__(self, name): return getattr(self.stream, name)
+
+    def write(self, text):
+        code = getattr(self.stream, 'encoding', None) or 'utf-8'
+        try: text.encode(code)
+        except UnicodeEncodeError: text = text.encode(code, 'backslashreplace').decode(code)
+        self.attempt(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self): self.attempt(self.stream.flush)
+
+    def attempt(self, write):
+        if self.error: return
+        try: write()
+        except (OSError, ValueError) as e:   # ValueError: it is closed
+            self.error = e
+            with suppress(OSError, ValueError, AttributeError):   # what is still in its buffer goes nowhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+    @property
+    def lost(self): # why not all of it was written; '' where all was, or where the reader wanted no more
+        return getattr(self.error, 'strerror', '') if getattr(self.error, 'errno', EPIPE) not in (EPIPE, EINVAL) else ''
+
+# %% ../nbs/library/53_cli.ipynb #b706b8a2
+GRACE = 1.5   # seconds from a signal to the end
+ENDS = {'SIGINT': (130, 'interrupted'), 'SIGTERM': (143, 'ended from outside')}   # signal -> exit code, what is said
+
+
+class Ended(KeyboardInterrupt):
+    "A signal asked the program to end."
+    def __init__(self, name):
+        super().__init__(name)
+        self.code, what = ENDS[name]
+        self.said = f'ttp: {what}; what was done is saved.'
+
+
+@contextmanager
+def signals_end(
+    heard:list, # takes the `Ended` of each signal: others' code may turn the exception into one of its own
+    grace:float=GRACE, # seconds
+):
+    "Inside, SIGINT and SIGTERM raise `Ended`; the process does not outlive them by more than `grace`."
+    if threading.current_thread() is not threading.main_thread():   # only the main thread may
+        yield
+        return
+    def end(number, frame):
+        heard.append(Ended(signal.Signals(number).name))
+        raise heard[-1]
+    handlers = {s: signal.getsignal(s) for s in map(signal.Signals.__getitem__, ENDS)}
+    told, tell = socket.socketpair()       # Python writes there at once, whatever the main thread is doing
+    tell.setblocking(False)
+    before, finished = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False), threading.Event()
+    threading.Thread(target=watch_signals, args=(told, finished, grace), daemon=True).start()
+    for s, was in handlers.items():
+        if was is not signal.SIG_IGN: signal.signal(s, end)          # ignored, as under nohup: it stays so
+    try: yield
+    finally:
+        for s, was in handlers.items(): signal.signal(s, was or signal.SIG_DFL)
+        signal.set_wakeup_fd(before)
+        finished.set()
+        tell.close()
+
+
+def watch_signals(
+    told:socket.socket, # gives the number of each signal
+    finished:threading.Event, # set when there is nothing left to end
+    grace:float, # seconds
+):
+    "Waits for a signal, then ends the process where it does not end by itself."
+    with told:
+        while number := told.recv(1):
+            name = signal.Signals(number[0]).name
+            if name in ENDS and not finished.wait(grace): end_now(Ended(name))
+
+
+def end_now(
+    ended:Ended, # why
+):
+    "Ends the process and its helpers, whatever they are doing."
+    import multiprocessing
+    print(ended.said, file=sys.stderr)
+    for helper in multiprocessing.active_children(): helper.kill()
+    os._exit(ended.code)
+
 # %% ../nbs/library/53_cli.ipynb #6c8c7d55
 def main(
     argv:list=None, # arguments; default: the command line's
 )->int: # exit code, see `CODES`
     "Runs the command; prints errors that the user can mend as one line."
-    args = parse(argv)
-    args.command_line = shlex.join(['ttp', *(sys.argv[1:] if argv is None else argv)])
-    from ttp_nb.basics import TTPError
+    out, err = SafeStream(sys.stdout), SafeStream(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        try: code = run_command(argv)
+        finally:
+            for stream in (out, err): stream.flush()
+        if out.lost: print(f'ttp: standard output could not be written ({out.lost}).', file=err)
+        if argv is None and code in dict(ENDS.values()): os._exit(code)    # nobody waits for libraries to be put away
+        return code or (1 if out.lost else 0)
+
+
+def run_command(
+    argv:list=None, # as in `main`
+)->int: # exit code
+    "The command with its errors and ends."
+    heard = []
     try:
-        check_args(args)
-        return args.run(args) or 0
-    except TTPError as e:
-        print(f'ttp: {e}', file=sys.stderr)
-        return getattr(e, 'code', 2)
-    except KeyboardInterrupt:
-        print('ttp: interrupted; what was done is saved.', file=sys.stderr)
-        return 130
+        with signals_end(heard):
+            args = parse(argv)
+            args.command_line = shlex.join(['ttp', *(sys.argv[1:] if argv is None else argv)])
+            from ttp_nb.basics import TTPError
+            try:
+                check_args(args)
+                return args.run(args) or 0
+            except TTPError as e:
+                print(f'ttp: {e}', file=sys.stderr)
+                return getattr(e, 'code', 2)
+    except BaseException as e:
+        if not heard and not isinstance(e, KeyboardInterrupt): raise
+        ended = heard[0] if heard else Ended('SIGINT')
+        print(ended.said, file=sys.stderr)
+        return ended.code
+
+# %% ../nbs/library/53_cli.ipynb #f66a029a
+if __name__ == '__main__' and __spec__: sys.exit(main())   # python -m ttp_nb.cli; a notebook has no spec

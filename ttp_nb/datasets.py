@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import scipy
 from PIL import Image
-from scipy.io import loadmat
 
 from .basics import LazyFrames, TTPError
 from .skeletons import BBC7, COCO17, H36M16, Skeleton
@@ -81,7 +81,7 @@ _BBC_FIELDS = dict(train=(3, 4), test=(5, 6)) # of the frame numbers, of the joi
 def _load_bbc(path):
     "The 20 records of bbcpose.mat, or a TTPError."
     if not path.is_file(): raise TTPError(f'{path}: no such file; expected ROOT/bbcpose.mat and ROOT/11/270.jpg, ...')
-    try: records = np.ravel(loadmat(path)['bbcpose'])
+    try: records = np.ravel(scipy.io.loadmat(path)['bbcpose'])
     except Exception as e:
         raise TTPError(f"{path}: not a MATLAB file with 'bbcpose' in it ({type(e).__name__}); copy it again.") from e
     fields = len(records.dtype.names or ())

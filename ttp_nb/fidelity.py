@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy
 import torch
-from scipy.io import loadmat
 from torch import nn
 
 from .basics import TTPError
@@ -613,7 +613,7 @@ def penn_labels(
     "All labels, nothing mended: the reader of `22_penn` takes other boxes where one spans nothing."
     files = sorted((Path(real) / 'labels').glob('[!.]*.mat'))
     if not files: raise TTPError(f'{real}: no Penn Action labels here.')
-    return {int(p.stem): loadmat(p, variable_names=['x', 'y', 'visibility', 'bbox', 'train']) for p in files}
+    return {int(p.stem): scipy.io.loadmat(p, variable_names=['x', 'y', 'visibility', 'bbox', 'train']) for p in files}
 
 
 def check_labels(

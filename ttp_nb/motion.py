@@ -7,8 +7,8 @@ __all__ = ['pose_size', 'jitter', 'limb_lengths', 'limb_variation', 'OneEuro', '
 
 # %% ../nbs/library/35_motion.ipynb #0739c7ca
 import numpy as np
+import scipy
 from fastcore.basics import patch
-from scipy.signal import savgol_filter
 
 from .basics import TTPError
 from .skeletons import PENN13, Skeleton
@@ -209,6 +209,6 @@ def _savgol(path, window, order):
     frames = np.arange(known[0], known[-1]+1)                          # the stretch in which the joint is known
     bridged = np.stack([np.interp(frames, known, path[known, c]) for c in (0, 1)], -1)
     window = min(window, len(frames)-(len(frames)+1)%2)                # odd
-    if window > order: bridged = savgol_filter(bridged, window, order, axis=0)
+    if window > order: bridged = scipy.signal.savgol_filter(bridged, window, order, axis=0)
     out[known] = bridged[known-frames[0]]
     return out

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import scipy
 import torch
 import torch.nn.functional as F
-from scipy.interpolate import RBFInterpolator
-from scipy.ndimage import zoom
 from torch import Tensor
 
 from .basics import rng_for
@@ -180,10 +179,10 @@ def draw_bend(
     places = np.stack(np.meshgrid(*np.linspace(0, far, 4).T), -1).reshape(-1, 2)   # (16,2)
     moved = np.exp(grow) * (places - middle) @ turn.T + middle + shift
     moved = moved + rng.normal(0, .05, (16, 2)) * far
-    spline = RBFInterpolator(places, moved, kernel='thin_plate_spline')
+    spline = scipy.interpolate.RBFInterpolator(places, moved, kernel='thin_plate_spline')
     coarse = np.stack(np.meshgrid(*np.linspace(0, far, 17).T), -1)                 # (17,17,2)
     taken = spline(coarse.reshape(-1, 2)).reshape(coarse.shape)
-    return zoom(taken, (size[1] / 17, size[0] / 17, 1), order=1).astype(np.float32)
+    return scipy.ndimage.zoom(taken, (size[1] / 17, size[0] / 17, 1), order=1).astype(np.float32)
 
 
 def bend_stills(

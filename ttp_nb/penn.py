@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.io import loadmat, savemat
+import scipy
 from tqdm.auto import tqdm
 
 from .basics import TTPError
@@ -49,7 +49,7 @@ def _load_mat(path):
     "The fields of a label file as arrays, or a TTPError."
     again = 'copy it again from Penn_Action.tar.gz, or move it away to leave this video out.'
     if not path.is_file(): raise TTPError(f'{path}: no such label file.')
-    try: m = loadmat(path)
+    try: m = scipy.io.loadmat(path)
     except Exception as e: raise TTPError(f'{path}: not a readable MATLAB file ({type(e).__name__}); {again}') from e
     if missing := [k for k in _FIELDS if k not in m]: raise TTPError(f"{path}: has no {', '.join(missing)}; {again}")
     fields = [*_FIELDS, *(['torso'] if 'torso' in m else [])]
@@ -122,7 +122,7 @@ def _write_video(c, root, name, train, quality):
     try:
         for p in (tmp_frames, label.parent): p.mkdir(parents=True, exist_ok=True)
         for t in range(len(c)): _write_jpg(tmp_frames / f'{t+1:06d}.jpg', c.frames[t], quality)
-        with open(tmp_label, 'wb') as o: savemat(o, _label(c, train))
+        with open(tmp_label, 'wb') as o: scipy.io.savemat(o, _label(c, train))
         shutil.rmtree(frames, ignore_errors=True)
         tmp_frames.rename(frames)
         tmp_label.rename(label)

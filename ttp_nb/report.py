@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['SURE', 'window', 'side_by_side', 'nominal_fps', 'write_overlay', 'joint_shift', 'most_changed', 'measures', 'verdict',
-           'write_report']
+           'write_report', 'try_writers']
 
 # %% ../nbs/library/51_report.ipynb #ab2053a8
 import base64
 import html
 import io
 import json
+import os
 import re
+import shutil
+from pathlib import Path
 from urllib.parse import quote
 
 import cv2
@@ -19,12 +22,13 @@ import numpy as np
 import torch
 import ttp_nb
 from PIL import Image
+from tqdm.auto import tqdm
 
 from .basics import TTPError, atomic_path
-from .skeletons import draw_pose
+from .skeletons import Skeleton, draw_pose
 from .video import write_mp4
 from .motion import jitter, limb_variation
-from .exports import Result
+from .exports import Result, check_exports, export
 
 # %% ../nbs/library/51_report.ipynb #b49cc4ed
 def window(
@@ -135,13 +139,14 @@ def write_overlay(
     frames, # iterable of (H,W,3) uint8 RGB, those of `result.index` in order; visited once
     path, # where to; ends in .mp4
     fps:float=None, # frames a second; default: nominal, the median of the result's times
+    progress:bool=False, # show a bar
 ): # the path
     "Writes an mp4 that browsers play, before and after side by side, at most 1280x744, as many frames as the result."
     part = window(result.boxes, result.size)
     n = len(result)
     def drawn():
         i = -1
-        for i, img in enumerate(frames):
+        for i, img in enumerate(tqdm(frames, 'writing the video', n, disable=not progress, unit='frame')):
             if i == n: raise TTPError(f'{path}: more frames than the {n} of the result. Give those of result.index.')
             yield side_by_side(result, i, img, part)
         if i+1 < n: raise TTPError(f'{path}: {i+1} frames for a result of {n}. Give those of result.index.')
@@ -355,13 +360,18 @@ def _alike(r, at):
     return np.concatenate([low, low+wh], 1).tolist()
 
 
+def _called(r, i):
+    "What people call frame `i` of a result: its number in the source, and the image's name where it has one."
+    return f'Frame {r.index[i]}' + ('' if r.names is None else f' ({r.names[i]})')
+
+
 def _frames_section(r, frames):
     "The frames that changed most, before and after."
     shift = _mean(joint_shift(r), 1)                                    # (T,)
     shown = []
     at = most_changed(r)
     for i, part in zip(at, _alike(r, at)):
-        caption = f'Frame {r.index[i]}' + (f': joints moved by {_show(shift[i])}' if shift[i] > 0 else '')
+        caption = _called(r, i) + (f': joints moved by {_show(shift[i])}' if shift[i] > 0 else '')
         shown.append(_figure(_jpeg(side_by_side(r, i, frames[i], part, (640, 460))), caption, 'jpeg'))
     if np.nan_to_num(shift).any():
         said = (f'On average a joint has moved by {_show(_mean(shift))} of the longer side of the box. These are the '
@@ -407,10 +417,17 @@ def _last_check(check):
     return f"<h3>The last check</h3>{_table(rows, ('', 'trained', 'adapted', 'share'))}"
 
 
-def _adapting_section(story):
+def _stretch(r, mode, first, end):
+    "What was rolled back, in words: online by the frames' numbers in the source, offline by steps."
+    if mode != 'online': return f'steps {first} to {end}'
+    first, last = (int(np.clip(i, 0, len(r)-1)) for i in (first, end-1))
+    return f'frames {r.index[first]} to {r.index[last]}'
+
+
+def _adapting_section(r, story):
     "Loss, the guard's checks and what it rolled back."
     losses, checks, events = (story.get(k) or [] for k in ('losses', 'checks', 'events'))
-    unit = 'frame' if story.get('mode') == 'online' else 'step'
+    unit = 'frames answered' if story.get('mode') == 'online' else 'step'
     shown = []
     if losses:
         said = ('The self-supervised loss of every step; blue: its running mean. Each step sees other frames, '
@@ -421,7 +438,8 @@ def _adapting_section(story):
                 'views, how much limbs change. Below 100 % is better. Shaded: rolled back.')
         shown.append(_figure(_checks_figure(checks, events, unit), said))
     return _section('While adapting', _row(shown, True) if shown else '',
-                    *(_text(f'Rolled back, {unit}s {first} to {end}: {why}.') for first, end, why in events),
+                    *(_text(f"Rolled back, {_stretch(r, story.get('mode'), first, end)}: {why}.")
+                      for first, end, why in events),
                     _last_check(checks[-1]) if checks else '')
 
 # %% ../nbs/library/51_report.ipynb #af32a022
@@ -504,7 +522,27 @@ def write_report(
     colour = '' if story.get('losses') and not story.get('why') else ' not'
     head = (f'<h1>Joints in {_esc(name)}</h1>\n<p class="verdict{colour}">{_esc(verdict(story))}</p>'
             f'{_text(_doubt(result))}\n')
-    parts = (_frames_section(result, frames), _numbers_section(result, story, raw), _adapting_section(story),
+    parts = (_frames_section(result, frames), _numbers_section(result, story, raw), _adapting_section(result, story),
              _joints_section(result), _seen_section(result, story), _again_section(story))
     page = _page(f'Joints in {name}', head + ''.join(parts))
     with atomic_path(path) as tmp: tmp.write_bytes(page.encode('utf-8', 'backslashreplace'))
+
+# %% ../nbs/library/51_report.ipynb #c75a8714
+def try_writers(
+    folder, # for the results
+    formats=(), # words of `EXPORTS`
+):
+    "Writes one made-up frame in every way that the results will be, and removes it; raises `TTPError` where that fails."
+    folder = Path(folder)
+    for name in ('overlay.mp4', 'report.html', 'profile.safetensors', 'profile.json'):
+        if (folder/name).is_dir(): raise TTPError(f'{folder/name} is a folder, where a file is to be written: move it, '
+                                                  'or choose another output folder.')
+    check_exports(folder, formats)
+    kp, frames = np.full((1, 2, 2), 20.), np.zeros((1, 48, 64, 3), np.uint8)
+    made_up = Result(Skeleton('two', ('a', 'b')), [0], [0.], kp, kp[..., 0], None, None, [[9, 9, 30, 40]], (64, 48), {})
+    trial = folder/f'.overlay.mp4.{os.getpid():x}.part'        # removed with what killed runs leave behind
+    try:
+        export(made_up, trial, formats)
+        write_overlay(made_up, frames, trial/'overlay.mp4')
+        write_report(made_up, {}, frames, trial/'report.html')
+    finally: shutil.rmtree(trial, ignore_errors=True)

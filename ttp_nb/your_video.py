@@ -41,7 +41,7 @@ from .motion import one_euro, pose_size, savgol
 from .official_weights import load_any_model
 from .guard import GuardConfig, GuardedAdaptation
 from .exports import EXPORTS, Result, export, read_keypoints
-from .report import write_overlay, write_report
+from .report import try_writers, write_overlay, write_report
 
 # %% ../nbs/library/52_your_video.ipynb #c0737780
 @dataclass(frozen=True)
@@ -258,6 +258,7 @@ def check_request(
     given = [Path(p) for p in (job.source, job.profile) if isinstance(p, (str, Path))]
     lost = [p for p in given if p.name in FILES and p.resolve().parent == job.out.resolve()]
     if lost: raise TTPError(f'{lost[0]} would be written over: choose another --out.')
+    try_writers(job.out, job.exports)
 
 # %% ../nbs/library/52_your_video.ipynb #9f064bf2
 JOINT_SETS = {s.name: s for s in (COCO17, PENN13)}   # sets that can be asked for
@@ -644,7 +645,8 @@ def results_of(
             raise TTPError(f'{ledger.path} was changed while it was written: go on with --resume.')
     before, (kp, conf) = task.before.arrays(), ledgers[-1].arrays()
     if task.mode == 'online' and not why: task.run.guard.undo(kp, conf, before)
-    return Result(task.trained.cfg.skeleton, video.index, video.times, kp, conf, *before, boxes, video.size, about)
+    return Result(task.trained.cfg.skeleton, video.index, video.times, kp, conf, *before, boxes, video.size, about,
+                  video.names)
 
 
 def smoothed(
@@ -685,7 +687,7 @@ def write_all(
                      settings=story['settings'], frames=len(video))
     else:
         for name in ('profile.safetensors', 'profile.json'): (out / name).unlink(missing_ok=True)
-    write_overlay(result, video, out / 'overlay.mp4')
+    write_overlay(result, video, out / 'overlay.mp4', progress=not task.bar.disable)
     files = {k: v for k, v in FILES.items() if k in ('overlay.mp4', 'report.html') or (out / k).exists()}
     files |= {p.name: 'exported' for p in map(Path, exported) if p.name not in files}
     write_report(result, {**story, 'command': job.command, 'files': files}, video, out / 'report.html', raw)
