@@ -11,7 +11,7 @@ from ttp_nb.datasets import dlc_clips, read_hm36_labels
 from ttp_nb.experiments import read_predictions, save_clip
 from ttp_nb.exports import Result, read_keypoints, read_npz, to_npz, write_keypoints
 from ttp_nb.outside_files import (
-    DEEPEST, LARGEST, check_file, check_nested, file_arrays, file_bytes, file_json, file_mat, file_name, file_text,
+    DEEPEST, MOST_BYTES, check_file, check_nested, file_arrays, file_bytes, file_json, file_mat, file_name, file_text,
     parse_json, safe_load)
 from ttp_nb.penn import penn_clips, write_penn
 from ttp_nb.person import read_boxes
@@ -53,9 +53,9 @@ def test_what_is_no_file(tmp_path):
 
 def test_what_is_too_large(tmp_path):
     for kind in ('yaml','small'):
-        with open(tmp_path/kind, 'wb') as f: f.truncate(LARGEST[kind]+1)
+        with open(tmp_path/kind, 'wb') as f: f.truncate(MOST_BYTES[kind]+1)
         assert 'at most' in refused(file_bytes, tmp_path/kind, kind)
-        with open(tmp_path/kind, 'wb') as f: f.truncate(LARGEST[kind])
+        with open(tmp_path/kind, 'wb') as f: f.truncate(MOST_BYTES[kind])
         assert check_file(tmp_path/kind, kind)==tmp_path/kind
     refused(read_skeleton, tmp_path/'small')
     refused(read_recipe, tmp_path/'small')

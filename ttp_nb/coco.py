@@ -18,8 +18,8 @@ from .basics import TTPError
 from .skeletons import COCO17, Skeleton
 from .clips import Clip, no_extent
 from .outside_files import file_json
+from .images import frames_said, natural
 from .skeleton_files import MOST_JOINTS
-from .video import frames_said, natural
 from ttp_nb.datasets import (
     box_around, image_frames, image_size, joint_choice, located, missing_files, pose_torso,
     slashed)

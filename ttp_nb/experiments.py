@@ -4,18 +4,22 @@
 
 # %% auto #0
 __all__ = ['ADAPT', 'SCENARIOS', 'FREE', 'ALL', 'clip_scenarios', 'adapted', 'go_on_from', 'joint_hits', 'pck_of', 'score',
-           'number', 'table_rows', 'paired_gain', 'show_table', 'run_clips', 'in_processes', 'label_checksum',
-           'marks_of', 'per_clip', 'summary', 'save_clip', 'read_predictions', 'old_results', 'finished_clips',
-           'sound_predictions', 'check_same', 'is_of', 'begin_anew', 'evaluate', 'evaluate_in', 'check_people',
-           'check_labelled', 'pose_grid', 'close_up', 'crop_window', 'gain_bars', 'adaptation_curves',
-           'adaptation_curve', 'curve_axes', 'demo_figure']
+           'number', 'table_rows', 'paired_gain', 'show_table', 'run_clips', 'in_processes', 'deaf_to_ctrl_c',
+           'begin_worker', 'label_checksum', 'marks_of', 'per_clip', 'summary', 'save_clip', 'read_predictions',
+           'old_results', 'finished_clips', 'sound_predictions', 'check_same', 'is_of', 'begin_anew', 'evaluate',
+           'evaluate_in', 'check_people', 'check_labelled', 'pose_grid', 'close_up', 'crop_window', 'gain_bars',
+           'adaptation_curves', 'adaptation_curve', 'curve_axes', 'demo_figure']
 
 # %% ../nbs/library/42_experiments.ipynb #57d80b5a
 import json
 import multiprocessing
+import os
+import signal
+import threading
 import zlib
 from concurrent.futures import as_completed, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -34,6 +38,7 @@ from .metrics import clip_pck, gain, pck, pck_summary
 from .clips import Clip, in_memory, predict
 from .checkpoints import check_joints, checksum
 from .personalization import Adaptation, TTPConfig, adapt
+from .outside_files import file_name
 from .official_weights import load_any_model
 from .runs import crc_of
 from .baselines import clip_statistics
@@ -195,14 +200,42 @@ def in_processes(
     workers:int, # processes
 ): # yields as `run_clips`
     "Several clips at once; raises `TTPError` where a process was killed."
-    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), torch.set_num_threads, (1,)) as pool:
-        jobs = {pool.submit(clip_scenarios, model, clip, scenarios, cfg): i for i, clip in enumerate(clips)}
+    others = multiprocessing.active_children()
+    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), begin_worker) as pool:
+        with deaf_to_ctrl_c(): jobs = {pool.submit(clip_scenarios, model, clip, scenarios, cfg): i
+                                       for i, clip in enumerate(clips)}
         try:
             for job in as_completed(jobs): yield jobs[job], job.result()
         except BrokenProcessPool:
             raise TTPError("A worker process was killed, perhaps because memory ran out: try --workers 1. "
                            "The clips done so far are saved.") from None
-        finally: pool.shutdown(cancel_futures=True)
+        finally:
+            if not all(job.done() for job in jobs):   # nobody waits for what is still at work
+                for process in set(multiprocessing.active_children()) - set(others): process.kill()
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def deaf_to_ctrl_c():
+    "Processes that are started inside do not hear Ctrl-C: it is the parent's to obey."
+    if threading.current_thread() is not threading.main_thread():   # only the main thread may
+        yield
+        return
+    was = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try: yield
+    finally: signal.signal(signal.SIGINT, was or signal.SIG_DFL)
+
+
+def begin_worker():
+    "One thread; where the parent is gone, the worker goes, too."
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+
+    def follow_parent():
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow_parent, daemon=True).start()
 
 # %% ../nbs/library/42_experiments.ipynb #36bd6dbf
 def label_checksum(
@@ -258,7 +291,7 @@ def save_clip(
     "Writes a clip's predictions and the table, each whole or not at all."
     arrays = {}
     for s, (kp, conf) in found.items(): arrays |= {f'{s}_kp': kp, f'{s}_conf': conf}
-    with atomic_path(out / 'predictions' / f'{clip.name}.npz') as tmp:
+    with atomic_path(out / 'predictions' / f'{file_name(clip.name)}.npz') as tmp:
         with open(tmp, 'wb') as f: np.savez_compressed(f, **arrays)
     text = json.dumps(result, indent=1, allow_nan=False) + '\n'
     with atomic_path(out / 'results.json') as tmp: tmp.write_text(text, encoding='utf-8')
@@ -269,7 +302,7 @@ def read_predictions(
     clip:Clip, # whose
 )->dict: # as `clip_scenarios` gave it
     "Predictions that were saved; raises `TTPError` where there are none."
-    path = Path(folder) / f'{clip.name}.npz'
+    path = Path(folder) / f'{file_name(clip.name)}.npz'
     if not path.is_file(): raise TTPError(f"{path}: no predictions of this clip; run `ttp evaluate` first.")
     arrays = bounded_npz(path)
     scenarios = [name.removesuffix('_kp') for name in arrays if name.endswith('_kp')]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXPORTS', 'Result', 'write_keypoints', 'read_keypoints', 'to_coco', 'read_coco', 'to_openpose', 'read_openpose',
-           'to_deeplabcut', 'read_deeplabcut', 'to_npz', 'read_npz', 'export']
+           'to_deeplabcut', 'read_deeplabcut', 'to_npz', 'read_npz', 'check_exports', 'export']
 
 # %% ../nbs/library/50_exports.ipynb #29163b44
 import csv
@@ -32,12 +32,13 @@ class Result:
     index:np.ndarray # (T,) frame numbers in the source, counted from 0, increasing
     times:np.ndarray # (T,) seconds
     kp:np.ndarray # (T,J,2) x,y in frame pixels; NaN where unknown
-    conf:np.ndarray # (T,J) confidences, usually 0..1
+    conf:np.ndarray # (T,J) confidences; brought between 0 and 1
     before_kp:np.ndarray|None # (T,J,2) before personalization; None: not computed
     before_conf:np.ndarray|None # (T,J)
     boxes:np.ndarray # (T,4) x0,y0,x1,y1: first and last pixel of the person
     size:tuple # (W,H) of the frames
     about:dict # source, model, mode, settings, notes, ...: what can be written as json
+    names:tuple|None=None # (T,) of the images; None: the frames have none but their numbers
 
     def __post_init__(self): _check_result(self)
     def __len__(self): return len(self.index)
@@ -65,6 +66,7 @@ def _array(x, shape, what):
     if x.shape != shape: raise TTPError(f'Result: {what} must have shape {shape}, got {x.shape}.')
     x[~np.isfinite(x)] = np.nan
     if what.endswith('kp'): x[np.isnan(x).any(-1)] = np.nan   # half a joint is unknown
+    if what.endswith('conf'): x = x.clip(0, 1)                # NaN stays
     return x
 
 
@@ -75,6 +77,14 @@ def _frame_numbers(x):
     if not whole or x[0] < 0 or (np.diff(x) < 1).any():
         raise TTPError('Result: index must be whole frame numbers from 0 on, increasing, at least one.')
     return x.astype(np.int64)
+
+
+def _frame_names(names, index):
+    "(T,) texts, or None where they say no more than the frames' numbers; or a TTPError."
+    if names is None: return None
+    names = tuple(map(str, names))
+    if len(names) != len(index): raise TTPError(f'Result: {len(names)} names for {len(index)} frames.')
+    return None if all(name.isdecimal() and int(name) == i for name, i in zip(names, index.tolist())) else names
 
 
 def _check_result(r):
@@ -89,7 +99,8 @@ def _check_result(r):
     shapes = dict(times=(T,), kp=(T, J, 2), conf=(T, J), boxes=(T, 4))
     if r.before_kp is not None: shapes |= dict(before_kp=(T, J, 2), before_conf=(T, J))
     fields = {k: _array(getattr(r, k), shape, k) for k, shape in shapes.items()}
-    fields |= dict(index=index, size=tuple(int(v) for v in r.size), about=_plain(r.about))
+    fields |= dict(index=index, names=_frame_names(r.names, index), size=tuple(int(v) for v in r.size),
+                   about=_plain(r.about))
     for k, v in fields.items(): object.__setattr__(r, k, v)   # the way to set a field of a frozen class
 
 # %% ../nbs/library/50_exports.ipynb #c9660d05
@@ -147,8 +158,9 @@ def _triples(kp, conf):
 def _frame(r, i):
     "Frame `i` of result `r` for keypoints.json."
     before = {} if r.before_kp is None else {'before': _triples(r.before_kp[i], r.before_conf[i])}
-    return dict(index=int(r.index[i]), time=_number(r.times[i]), box=[_number(v) for v in r.boxes[i].tolist()],
-                keypoints=_triples(r.kp[i], r.conf[i])) | before
+    name = {} if r.names is None else {'name': r.names[i]}
+    return dict(index=int(r.index[i])) | name | dict(time=_number(r.times[i]), box=[_number(v) for v in r.boxes[i].tolist()],
+                                                     keypoints=_triples(r.kp[i], r.conf[i])) | before
 
 def write_keypoints(
     result:Result, # of one video
@@ -181,7 +193,8 @@ def read_keypoints(
         kp, conf = _from_triples(frames, 'keypoints')
         before_kp, before_conf = _from_triples(frames, 'before')
         index, times, boxes = ([f[k] for f in frames] for k in ('index', 'time', 'box'))
-        return Result(skel, index, times, kp, conf, before_kp, before_conf, boxes, d['size'], about)
+        names = [f['name'] for f in frames] if 'name' in frames[0] else None
+        return Result(skel, index, times, kp, conf, before_kp, before_conf, boxes, d['size'], about, names)
 
 # %% ../nbs/library/50_exports.ipynb #4b4b1fd1
 def _zeros(kp, conf):
@@ -196,18 +209,23 @@ def _xywh(boxes):
 
 def _flat(rows): return [_number(v) for v in rows.ravel().tolist()]
 
+def _names(r): return r.names or [None]*len(r)
+
 # %% ../nbs/library/50_exports.ipynb #0444d273
 def to_coco(
     result:Result, # of one video
     path, # of the file, usually coco.json
 ):
     "Writes COCO keypoint results: a list with one entry a frame."
-    def entry(index, rows, box): # rows (J,3)
+    def entry(index, name, rows, box): # rows (J,3)
         known = rows.any(1)
         score = rows[known, 2].mean() if known.any() else 0.
-        return dict(image_id=int(index), category_id=1, keypoints=_flat(rows), score=_number(score), bbox=_flat(box))
+        named = {} if name is None else {'file_name': name}
+        return dict(image_id=int(index), **named, category_id=1, keypoints=_flat(rows), score=_number(score),
+                    bbox=_flat(box))
+    rows = _zeros(result.kp, result.conf)
     with _writing(path) as out:
-        _write_list(out, map(entry, result.index, _zeros(result.kp, result.conf), _xywh(result.boxes)))
+        _write_list(out, map(entry, result.index, _names(result), rows, _xywh(result.boxes)))
         out.write('\n')
 
 def _unknown(rows):
@@ -237,6 +255,7 @@ def _label(text, otherwise):
 
 def _check_folder(folder):
     "Raises TTPError where `folder` holds anything but an earlier export."
+    if folder.exists() and not folder.is_dir(): raise TTPError(f'{folder} is no folder: move it, or choose another one.')
     files = sorted(p for p in folder.iterdir() if p.name not in ('.DS_Store', 'Thumbs.db')) if folder.exists() else []
     other = [p for p in files if not p.match('*_keypoints.json')]
     if not other and files and _MARK not in files[0].read_text('utf-8', 'replace'): other = files
@@ -265,10 +284,11 @@ def to_openpose(
     "Writes one OpenPose file a frame."
     name = _label(result.about.get('source'), 'video')
     with _whole_folder(folder) as tmp:
-        for i, rows in zip(result.index, _zeros(result.kp, result.conf)):
+        for i, image, rows in zip(result.index, _names(result), _zeros(result.kp, result.conf)):
             person = dict(person_id=[-1], pose_keypoints_2d=_flat(rows)) | {k: [] for k in _NONE}
-            text = _json(dict(version=1.3, people=[person]))[:-1] + f', {_MARK}}}'
-            (tmp/f'{name}_{i:012d}_keypoints.json').write_text(text, encoding='utf-8')
+            named = {} if image is None else {'file_name': image}
+            text = _json(dict(version=1.3, people=[person]) | named)[:-1] + f', {_MARK}}}'
+            with _writing(tmp/f'{name}_{i:012d}_keypoints.json') as out: out.write(text)
 
 def read_openpose(
     folder, # with *_keypoints.json files of one person
@@ -295,21 +315,24 @@ def to_deeplabcut(
     with _writing(path) as out:
         table = csv.writer(out, lineterminator='\n')
         for name, row in zip(('scorer', 'bodyparts', 'coords'), zip(*columns)): table.writerow([name, *row])
-        for i, kp, conf in zip(result.index, result.kp, result.conf):
+        for i, kp, conf in zip(result.names or result.index, result.kp, result.conf):
             cells = _flat(np.column_stack([kp, conf]))
             table.writerow([i, *('' if v is None else v for v in cells)])
 
 def read_deeplabcut(
     path, # a csv of one animal, or person
-)->dict: # joints (J,), index (T,), kp (T,J,2), conf (T,J)
+)->dict: # joints (J,), index (T,) or names (T,), kp (T,J,2), conf (T,J)
     "Reads what `to_deeplabcut` or DeepLabCut wrote; NaN where a cell is empty."
     try:
         _, parts, _, *rows = csv.reader(io.StringIO(file_text(path), newline=''))
-        rows = np.array([[float(v) if v else np.nan for v in r] for r in rows])          # (T,1+3J)
-        xyc = rows[:, 1:].reshape(len(rows), -1, 3)                                       # (T,J,3)
+        numbers = np.array([[float(v) if v else np.nan for v in r[1:]] for r in rows])   # (T,3J)
+        xyc = numbers.reshape(len(rows), -1, 3)                                           # (T,J,3)
+        frames = [r[0] for r in rows]
     except (ValueError, IndexError, csv.Error) as e:
         raise TTPError(f"{path}: is not DeepLabCut's table of x, y, likelihood ({e}). Export it again.") from None
-    return dict(joints=tuple(parts[1::3]), index=rows[:, 0].astype(int), kp=xyc[..., :2], conf=xyc[..., 2])
+    named = not all(name.isdecimal() for name in frames)
+    which = {'names': tuple(frames)} if named else {'index': np.array(frames, int)}
+    return dict(joints=tuple(parts[1::3]), **which, kp=xyc[..., :2], conf=xyc[..., 2])
 
 # %% ../nbs/library/50_exports.ipynb #9fd3e5a1
 _ARRAYS = 'index', 'times', 'kp', 'conf', 'before_kp', 'before_conf', 'boxes'
@@ -319,7 +342,8 @@ def to_npz(
     path, # of the file, usually keypoints.npz
 ):
     "Writes the arrays of a result, and the rest of it as json text; no pickle."
-    meta = dict(skeleton={k: getattr(result.skeleton, k) for k in _FIELDS}, size=result.size, about=result.about)
+    meta = dict(skeleton={k: getattr(result.skeleton, k) for k in _FIELDS}, size=result.size, about=result.about,
+                names=result.names)
     arrays = {k: getattr(result, k) for k in _ARRAYS if getattr(result, k) is not None}
     with atomic_path(path) as tmp, open(tmp, 'wb') as out:
         np.savez_compressed(out, joints=np.array(result.skeleton.joints), meta=np.array(json.dumps(meta)), **arrays)
@@ -332,7 +356,7 @@ def read_npz(
     with _reading(path, 'a keypoints.npz'):
         meta = parse_json(d['meta'].item())
         return Result(Skeleton(**meta['skeleton']), *[d.get(k) if k.startswith('before') else d[k] for k in _ARRAYS],
-                      meta['size'], meta['about'])
+                      meta['size'], meta['about'], meta.get('names'))
 
 # %% ../nbs/library/50_exports.ipynb #b7e71675
 EXPORTS = {   # word: (writer, name in the output folder)
@@ -342,15 +366,28 @@ EXPORTS = {   # word: (writer, name in the output folder)
     'npz': (to_npz, 'keypoints.npz')}
 
 
+def check_exports(
+    folder, # for the output
+    formats=(), # words of `EXPORTS`
+):
+    "Raises `TTPError` for a format that there is not, and for what is in the way of its file."
+    if unknown := [f for f in formats if f not in EXPORTS]:
+        raise TTPError(f"There is no export '{unknown[0]}'; there are {', '.join(EXPORTS)}.")
+    for name in ('keypoints.json', *(EXPORTS[f][1] for f in formats)):
+        path = Path(folder)/name
+        if name == 'openpose': _check_folder(path)
+        elif path.is_dir(): raise TTPError(f'{path} is a folder, where a file is to be written: move it, or choose '
+                                           'another output folder.')
+
+
 def export(
     result:Result, # of one video
     folder, # for the output; made where it is not there
     formats=(), # words of `EXPORTS`
 )->list: # the paths written: keypoints.json and one for each format
     "Writes keypoints.json and every format asked for."
+    check_exports(folder, formats)
     folder = Path(folder)
-    if unknown := [f for f in formats if f not in EXPORTS]:
-        raise TTPError(f"There is no export '{unknown[0]}'; there are {', '.join(EXPORTS)}.")
     writers = [(write_keypoints, 'keypoints.json'), *(EXPORTS[f] for f in formats)]
     for write, name in writers: write(result, folder/name)
     return [folder/name for _, name in writers]

@@ -19,6 +19,7 @@ from .basics import TTPError
 from .skeletons import PENN13
 from .metrics import torso_size
 from .clips import Clip, no_extent
+from .outside_files import file_mat
 from .images import frames_said
 from .video import open_frames
 
@@ -49,8 +50,8 @@ def _load_mat(path):
     "The fields of a label file as arrays, or a TTPError."
     again = 'copy it again from Penn_Action.tar.gz, or move it away to leave this video out.'
     if not path.is_file(): raise TTPError(f'{path}: no such label file.')
-    try: m = scipy.io.loadmat(path)
-    except Exception as e: raise TTPError(f'{path}: not a readable MATLAB file ({type(e).__name__}); {again}') from e
+    try: m = file_mat(path, [*_FIELDS, 'torso', 'action'])
+    except TTPError as e: raise TTPError(f'{e} Or move it away to leave this video out.') from e
     if missing := [k for k in _FIELDS if k not in m]: raise TTPError(f"{path}: has no {', '.join(missing)}; {again}")
     fields = [*_FIELDS, *(['torso'] if 'torso' in m else [])]
     try: return {k: np.asarray(m[k], float) for k in fields} | {'action': ''.join(np.ravel(m.get('action', '')))}

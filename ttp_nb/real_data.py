@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.ndimage import median_filter
+import scipy
 from tqdm.auto import tqdm
 
 from .basics import LazyFrames, TTPError
@@ -227,7 +227,7 @@ def calm_boxes(
     seen = (conf >= least).sum(1) >= 6
     if seen.mean() < .5: return None
     boxes = np.array([pose_box(*pose, least, .1) if ok else [np.nan]*4 for *pose, ok in zip(kp, conf, seen)])
-    return median_filter(fill_gaps(boxes)[0], (5, 1), mode='nearest')
+    return scipy.ndimage.median_filter(fill_gaps(boxes)[0], (5, 1), mode='nearest')
 
 def pseudo_labelled(
     net:ReadyEstimator, # as `ready_estimator` gives it

@@ -35,10 +35,11 @@ from .geometry import box_to_center_scale
 from .clips import Clip, predict
 from .checkpoints import apply_profile, checksum, read_state, save_profile, save_state
 from .personalization import TTPConfig
-from .video import IMAGE_TYPES, Frames, input_errors, open_frames
+from .images import IMAGE_TYPES, Frames
+from .video import input_errors, open_frames
 from .person import person_boxes
-from .motion import one_euro, pose_size, savgol
 from .official_weights import load_any_model
+from .motion import one_euro, pose_size, savgol
 from .guard import GuardConfig, GuardedAdaptation
 from .exports import EXPORTS, Result, export, read_keypoints
 from .report import try_writers, write_overlay, write_report
@@ -777,7 +778,7 @@ def personalize_video(
     trained, start = load_networks(job)
     with run_lock(job.out):
         with input_errors(): video = open_frames(job.source, strict=job.strict)
-        for line in video.trouble: say(line)
+        for line in [*video.notes, *video.trouble]: say(line)
         return answer_video(job, video, trained, start, resume, say, progress)
 
 
@@ -805,6 +806,6 @@ def answer_video(
         task = make_task(job, video, boxes, trained, start, work, bar, key, say)
         bar.reset(task.total())
         why = task.go()
-    result = write_results(job, task, why, video, boxes, {**identity, 'notes': [*video.trouble, *notes]})
+    result = write_results(job, task, why, video, boxes, {**identity, 'notes': [*video.notes, *video.trouble, *notes]})
     clear_work(job.out)
     return result
