@@ -140,7 +140,7 @@ def add_labels(
     size:tuple, # (W,H) of the crops
     hm_size:tuple, # (w,h) of the heatmaps
     cfg:PairConfig=PairConfig(), # its sigma and authors_edges
-    pseudo_labels:np.ndarray=None, # (T,J,2) joints instead of annotated ones; NaN where unknown
+    pseudo_labels:np.ndarray=None, # (T,J,3) x,y and weight instead of annotations; NaN: unknown
 )->Pairs: # the same crops, with the targets' labels
     "With joints, visibility, heatmaps and weights; in mirrored crops left and right change names."
     kp, vis, trusted = [], [], []
@@ -150,9 +150,9 @@ def add_labels(
             joints, known = clip.joints[t], clip.vis[t]         # (J,2), (J,)
             trust = 1. if clip.weight is None else clip.weight[t]
         else:
-            joints = pseudo_labels[t]
+            joints, trust = pseudo_labels[t, :, :2], pseudo_labels[t, :, 2]
             known = np.isfinite(joints).all(-1)
-            trust = 1.
+            trust = np.where(known, trust, 0.)
         order = clip.skel.flip if mirrored else slice(None)
         trusted.append(np.broadcast_to(trust, len(known))[order])
         joints = apply_affine(M, joints)
@@ -256,7 +256,7 @@ def clip_pairs(
     augmentation:Augmentation, # of the B pairs
     size:tuple, # (W,H) of the crops
     cfg:PairConfig, # its sigma and authors_edges
-    pseudo_labels:np.ndarray|None, # (T,J,2), or None: without labels
+    pseudo_labels:np.ndarray|None, # (T,J,3), or None: without labels
     hm_size:tuple, # (w,h) of the heatmaps
 )->Pairs: # without labels, unless there are pseudo-labels
     "Pairs of one clip's frames."
@@ -275,7 +275,7 @@ def online_pairs(
     size:tuple=(64, 64), # (W,H) of the crops
     step:int=0, # counts the steps at this frame
     cfg:PairConfig=PairConfig(), # how they are drawn
-    pseudo_labels:np.ndarray=None, # (T,J,2) joints that the targets are labelled with
+    pseudo_labels:np.ndarray=None, # (T,J,3) x,y and weight of the targets' joints
     hm_size:tuple=(32, 32), # (w,h) of the heatmaps, for those labels
 )->Pairs: # without labels, unless there are pseudo-labels
     "Frame i in many augmentations, the last copy as it is, with references from frames 0 to i."
@@ -300,7 +300,7 @@ def offline_pairs(
     batch:int=32, # pairs
     size:tuple=(64, 64), # (W,H) of the crops
     cfg:PairConfig=PairConfig(), # how they are drawn; all frames of a clip are within reach
-    pseudo_labels:np.ndarray=None, # (T,J,2) joints that the targets are labelled with
+    pseudo_labels:np.ndarray=None, # (T,J,3) x,y and weight of the targets' joints
     hm_size:tuple=(32, 32), # (w,h) of the heatmaps, for those labels
 )->Pairs: # without labels, unless there are pseudo-labels
     "Targets and references from the whole clip, all augmented."
