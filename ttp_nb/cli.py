@@ -24,6 +24,7 @@ import sys
 import threading
 from collections import Counter
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import replace
 from errno import EINVAL, EPIPE
 from pathlib import Path
 
@@ -102,8 +103,8 @@ def demo_command(
     args:argparse.Namespace, # data, root, clips, seed, out, model, device, workers
 ):
     "Compares before, online and offline on people never seen, and shows the result."
-    from ttp_nb.personalization import TTPConfig
     from ttp_nb.experiments import demo_figure
+    from ttp_nb.official_weights import card_settings
     from ttp_nb.recipe_runs import evaluation_clips, load_weights
     recipe = recipe_of(args, out='output/demo')
     path, model = load_weights(recipe)
@@ -111,8 +112,8 @@ def demo_command(
     clips, absent = evaluation_clips(recipe.data, args.clips, args.seed, say, model.cfg.skeleton)
     if recipe.data.root: clips = some_clips(clips, args.clips)
     out = Path(recipe.out)
-    result = print_comparison(model, path, clips, args, ('before', 'online', 'offline'), TTPConfig(seed=args.seed),
-                              out, data=recipe.data.kind, people_seed=args.seed, absent=absent)
+    result = print_comparison(model, path, clips, args, ('before', 'online', 'offline'),
+                              replace(card_settings(path), seed=args.seed), out, data=recipe.data.kind, people_seed=args.seed, absent=absent)
     say('drawing the figure and the video')
     demo_figure(out / 'demo.png', model, clips, result, out / 'predictions')
     write_demo_video(clips[0], out)
@@ -189,9 +190,12 @@ def evaluate_command(
     args:argparse.Namespace, # cfg, what, data, root, mode, model, out, seed, clips, device, workers, resume
 ):
     "Evaluates a model on test people of any data: before, online, offline."
+    from ttp_nb.official_weights import card_settings
     from ttp_nb.recipe_runs import evaluation_clips, load_weights
-    recipe = recipe_of(args, out='output/evaluate', task='joint')
+    base = dict(out='output/evaluate', task='joint')
+    recipe = recipe_of(args, **base)
     path, model = load_weights(recipe)
+    if not args.cfg: recipe = recipe_of(args, **base, personalization=card_settings(path))
     say(f'weights: {path}')
     check_folder(recipe.out)
     clips, absent = evaluation_clips(recipe.data, args.clips or 60, args.seed or 0, say, model.cfg.skeleton)
@@ -260,10 +264,11 @@ def personalize_command(
     "Personalises a model to the person in a video: keypoints, a video before and after, a report, a profile."
     from ttp_nb.basics import shipped
     from ttp_nb.your_video import VideoJob, personalize_video
-    cfg = personalization_settings(args)
+    model = args.model or shipped('people_joint')
+    cfg = personalization_settings(args, model)
     out = Path(args.out or f'output/{Path(os.path.abspath(args.file)).stem}')
     check_folder(out)
-    job = VideoJob(args.file, out, args.model or shipped('people_joint'), args.mode, args.box, cfg, joints=args.joints,
+    job = VideoJob(args.file, out, model, args.mode, args.box, cfg, joints=args.joints,
                    profile=args.profile, exports=tuple(args.export.replace(',', ' ').split()), smooth=args.smooth,
                    strict=args.strict, device=args.device, command=args.command_line.replace(' --resume', ''))
     result = personalize_video(job, args.resume, say)
@@ -276,15 +281,17 @@ def personalize_command(
 
 def personalization_settings(
     args:argparse.Namespace, # what, seed
+    model, # path of the weights
 ): # a `TTPConfig`; raises `TTPError` for settings of anything else
-    "The settings of personalization that a command line asks for."
+    "The settings of personalization: what the network's card says, changed by the command line."
+    from ttp_nb.official_weights import card_settings
     from ttp_nb.recipes import Recipe, with_values
     from ttp_nb.recipe_files import read_changes
     seed = [] if args.seed is None else ['personalization.seed', str(args.seed)]
     theirs, ours = read_changes(args.what + seed)
     other = [k for k in (*theirs, *ours) if not k.startswith('personalization.')]
     if other: stop(f'{other[0]}: only settings of personalization can be changed here, e.g. personalization.lr 1e-4.')
-    return with_values(Recipe(), ours).personalization
+    return with_values(Recipe(personalization=card_settings(model)), ours).personalization
 
 # %% ../nbs/library/53_cli.ipynb #be016f1e
 def add_command(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['OFFICIAL_NAMES', 'official_name', 'to_official', 'Loaded', 'plain_state', 'load_official', 'official_config',
-           'skeleton_of', 'count_numbers', 'resnet_depth', 'deconv_filters', 'read_official_model', 'load_any_model']
+           'skeleton_of', 'count_numbers', 'resnet_depth', 'deconv_filters', 'read_official_model', 'load_any_model',
+           'card_settings']
 
 # %% ../nbs/library/30_official_weights.ipynb #4f07e179
 import re
@@ -18,7 +19,8 @@ from .basics import TTPError, read_weights
 from .skeletons import BBC7, H36M16, PENN13, Skeleton
 from .trunk import DEPTHS
 from .joint_model import JointModel, baseline, paper_config
-from .checkpoints import check_joints, load_model
+from .checkpoints import check_joints, load_model, read_card
+from .personalization import TTPConfig
 
 # %% ../nbs/library/30_official_weights.ipynb #0b8e4b00
 OFFICIAL_NAMES = {   # how a name begins: ours -> theirs
@@ -178,3 +180,13 @@ def load_any_model(
     "Reads weights of ours or of the authors' code; raises `TTPError` as `load_model` and `read_official_model` do."
     if Path(path).suffix != '.pth': return load_model(path, skeleton, device)
     return check_joints(read_official_model(path), path, skeleton).to(device)
+
+
+def card_settings(
+    path, # of weights, as in `load_any_model`
+)->TTPConfig: # the defaults where a card says nothing, or there is none
+    "How a network is personalised, as its card says; raises `TTPError` for settings that do not exist."
+    if Path(path).suffix == '.pth': return TTPConfig()
+    said = read_card(path).get('personalization', {})
+    try: return TTPConfig(**said)
+    except TypeError as e: raise TTPError(f"{path}: its card's 'personalization' does not fit: {e}.") from None

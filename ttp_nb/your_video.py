@@ -32,9 +32,9 @@ from .basics import (
 from .skeletons import COCO17, PENN13, Skeleton
 from .joint_model import JointModel
 from .geometry import box_to_center_scale
-from .clips import Clip, predict
+from .clips import Clip
 from .checkpoints import apply_profile, checksum, read_state, save_profile, save_state
-from .personalization import TTPConfig
+from .personalization import TTPConfig, answer
 from .images import IMAGE_TYPES, Frames
 from .video import input_errors, open_frames
 from .person import person_boxes
@@ -307,6 +307,7 @@ class Task:
     bar:tqdm # progress
     key:str='' # of the job
     say:object=print # called with a line for the user where something was damaged
+    views:int=1 # so many are averaged for each answer
 
     def __post_init__(self):
         self.before = Ledger(self.work / 'before.jsonl', self.key)
@@ -325,7 +326,7 @@ class Task:
         frames, # which frames
     ):
         "Joints of some frames, in frame pixels, into a ledger."
-        kp, conf = predict(model, self.clip, frames)
+        kp, conf = answer(model, self.clip, frames, self.views)
         ledger.add(self.lens.back(kp), conf)
 
 # %% ../nbs/library/52_your_video.ipynb #e753303f
@@ -499,7 +500,7 @@ def make_task(
     run = None
     if job.mode == 'online': run = online_adaptation(job, clip, trained, start, room)
     if job.mode == 'offline': run = offline_adaptation(job, clip, trained, start)
-    return Task(job.mode, clip, lens, trained, start, run, work, bar, key, say)
+    return Task(job.mode, clip, lens, trained, start, run, work, bar, key, say, job.cfg.answer_views)
 
 # %% ../nbs/library/52_your_video.ipynb #09f0ae1e
 OTHER = 'another video, model or settings: choose another --out, or leave out --resume to begin anew.'
