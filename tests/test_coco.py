@@ -297,7 +297,8 @@ def test_several_people_without_tracks(tmp_path):
 
 
 @pytest.mark.parametrize('change,what', [
-    (dict(keypoints=[1,2,2]), 'annotation 2 of a/1.png.*must be 9 numbers .* found 3'), (dict(keypoints='text'), 'a/1.png'),
+    (dict(keypoints=[1,2,2]), 'annotation 2 of a/1.png.*must be 9 numbers .* found 3'), (dict(keypoints='text'),
+        'a/1.png'),
     (dict(keypoints=[float('nan'),1,2]*3), 'no coordinates'), (dict(keypoints=[[1,2,2]]*3), 'must be 9'),
     (dict(keypoints=[1,1,float('nan')]*3), 'no coordinates'), (dict(keypoints={'a':1}), 'a/1.png'),
     (dict(keypoints=[10**400,1,2]*3), 'a number of 401 digits'), (dict(bbox=[1,2,3]), 'bbox must be'),
@@ -463,7 +464,8 @@ def test_names_of_another_computer(tmp_path, before, clips):
     p.write_text(json.dumps(d))
     found,absent = coco_clips(p)
     assert [c.name for c in found]==clips and absent==[]
-    for c,k in zip(found, 'ab'): assert [Path(f) for f in image_paths(c.frames)]==[tmp_path/k/f'{t}.png' for t in range(4)]
+    for c,k in zip(found,
+        'ab'): assert [Path(f) for f in image_paths(c.frames)]==[tmp_path/k/f'{t}.png' for t in range(4)]
 
 
 def test_names_that_would_be_mixed_up_are_not_shortened(tmp_path):
@@ -512,7 +514,8 @@ def test_labels_of_resized_images(tmp_path):
     image(tmp_path/'b'/'2.png', (32,24))
     assert 'b/2.png is 32x24, and the labels are for 64x48' in says('1 of 8 images', coco_clips, tmp_path/'test.json')
     for odd in (dict(width=None), dict(width=0, height=0), dict(width='64', height='48'), dict(width='?')):
-        assert len(coco_clips(save(tmp_path, dict(d, images=[im|odd for im in d['images']])))[0])==2   # not said, or fine
+        assert len(coco_clips(save(tmp_path, dict(d,
+            images=[im|odd for im in d['images']])))[0])==2   # not said, or fine
 
 
 def test_points_without_names(tmp_path):
@@ -533,7 +536,8 @@ def test_roboflow(tmp_path):
 
 
 @pytest.mark.parametrize('json_at,images_at', [
-    ('annotations/person_keypoints_default.json', 'images'), ('annotations/person_keypoints_default.json', 'images/default'),
+    ('annotations/person_keypoints_default.json', 'images'), ('annotations/person_keypoints_default.json',
+        'images/default'),
     ('annotations/person_keypoints_Train.json', '.'), ('result.json', 'images'), ('result.json', '.')])
 def test_one_json(tmp_path, json_at, images_at):
     "CVAT, Label Studio, and others: no parts."
@@ -595,6 +599,7 @@ def test_handed_cases_are_trained_on(case, train, valid):
 
 
 @needs_cases
-@pytest.mark.parametrize('case,what', [('11-coco-exif', 'v0/0000.jpg.*EXIF'), ('17-cvat-points', 'points have no names')])
+@pytest.mark.parametrize('case,what', [('11-coco-exif', 'v0/0000.jpg.*EXIF'), ('17-cvat-points',
+    'points have no names')])
 def test_handed_cases_are_refused(case, what):
     says(what, training_clips, DataConfig('coco', str(CASES/case)))

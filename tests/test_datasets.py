@@ -1,11 +1,11 @@
 """BBC Pose, Human3.6M and DeepLabCut's format as clips: numbers by hand, hostile pickles, broken files."""
-import builtins, csv, json, os, pickle, pickletools, shutil, struct
+import builtins, csv, os, pickle, pickletools, shutil, struct
 from pathlib import Path
 import cv2, numpy as np, pytest
 from scipy.io import savemat
 from ttp_nb import datasets
 from ttp_nb.basics import TTPError
-from ttp_nb.skeletons import BBC7, COCO17, H36M16, Skeleton
+from ttp_nb.skeletons import BBC7, H36M16, Skeleton
 from ttp_nb.geometry import box_to_center_scale
 from ttp_nb.metrics import clip_pck, pck, within_pixels
 from ttp_nb.clips import Clip
@@ -629,7 +629,8 @@ def test_dlc_frames_of_several_sizes(tmp_path):
 HEAD = 'scorer,me,me\nbodyparts,nose,nose\ncoords,x,y\n'
 
 @pytest.mark.parametrize('text,what', [
-    ('', 'not a table'), ('a,b\n1,2', 'not a table'), (HEAD.replace(',', '|'), 'not a table'), (HEAD.replace(',', ';'), 'labels no image'),
+    ('', 'not a table'), ('a,b\n1,2', 'not a table'), (HEAD.replace(',', '|'), 'not a table'), (HEAD.replace(',',
+        ';'), 'labels no image'),
     ('scorer,me,me\nbodyparts,nose\ncoords,x,y', 'not a table'), (HEAD.replace('coords', 'coord'), 'not a table'),
     (HEAD, 'labels no image'), (HEAD+'\n\n,,\n', 'labels no image'), (HEAD+',1,2', 'line 4: 3 fields'),
     (HEAD+'a.png,1', 'line 4: 2 fields, 3'), (HEAD+'a.png,1,2,3', 'line 4: 4 fields'),
@@ -673,11 +674,13 @@ def test_dlc_tables_as_excel_saves_them(tmp_path):
     assert kp(empty.replace(',', ';'))==[[1.5,-2.5]]
     assert kp('scorer,me,,me\nbodyparts,nose,,nose\ncoords,x,,y\na/b.png,1.5,,-2.5')==[[1.5,-2.5]]
     assert kp(HEAD+'a/b.png, 1.5 ,-2.5,\n')==[[1.5,-2.5]]
-    says("column 4 is '' of ''", kp, HEAD.replace('\n', ',\n')+'a/b.png,1,2,blurred\n')     # what is there is not dropped
+    says("column 4 is '' of ''", kp, HEAD.replace('\n',
+        ',\n')+'a/b.png,1,2,blurred\n')     # what is there is not dropped
 
 
 def test_dlc_unique_parts(tmp_path):
-    head = 'scorer,m,m,m,m,m,m\nindividuals,{0},{0},{0},{0},single,single\nbodyparts,n,n,t,t,corner,corner\ncoords,x,y,x,y,x,y\n'
+    head = 'scorer,m,m,m,m,m,m\nindividuals,{0},{0},{0},{0},single,single\n'
+    head += 'bodyparts,n,n,t,t,corner,corner\ncoords,x,y,x,y,x,y\n'
     p = tmp_path/'CollectedData.csv'
     p.write_text(head.format('person1')+'a/0.png,1,2,3,4,5,5\n')
     image(tmp_path/'a'/'0.png')
@@ -705,7 +708,8 @@ def test_dlc_visible(tmp_path):
 def test_dlc_paths_of_another_computer(tmp_path):
     for before in ('C:\\Users\\me\\mice\\', '/home/me/mice/', '../../mice/'):
         for v in 'ab':
-            table = dlc(tmp_path/'labeled-data'/v/'CollectedData_me.csv', labels(5), f'labeled-data/{v}', pictures=tmp_path)
+            table = dlc(tmp_path/'labeled-data'/v/'CollectedData_me.csv', labels(5), f'labeled-data/{v}',
+                pictures=tmp_path)
             table.write_text('\n'.join(before+line if line.startswith('labeled') else line
                                        for line in table.read_text().split('\n')))
         clips,absent = dlc_clips(tmp_path, 'all')
@@ -715,7 +719,8 @@ def test_dlc_paths_of_another_computer(tmp_path):
 def test_where_images_are_looked_for(tmp_path):
     for f in ('a/1.png', 'a/2.png', 'b/1.png'): image(tmp_path/f)
     def at(*names): return [os.path.relpath(f, tmp_path) for f in located(map(slashed, names), [tmp_path]).values()]
-    assert at('a/1.png', 'b/1.png')==at('x/a/1.png', 'x/b/1.png')==at('x\\a\\1.png', 'x\\b\\1.png')==['a/1.png', 'b/1.png']
+    assert at('a/1.png', 'b/1.png')==at('x/a/1.png', 'x/b/1.png')==at('x\\a\\1.png', 'x\\b\\1.png')==['a/1.png',
+        'b/1.png']
     assert at('x/a/1.png', 'y/2.png')==['a/1.png', '2.png']           # as many as can be
     assert at('1.png')==at()==[] and at('a//1.png')==['a/1.png']
     assert slashed(' C:\\a\\b.png')=='C:/a/b.png' and slashed('/data/local-files/?d=x/b.png')=='x/b.png'

@@ -1,5 +1,5 @@
-"""Files from outside that are damaged or mean harm: budgets, bombs, names that lead elsewhere, and hundreds of mutated labels,
-skeletons, recipes, boxes and results. Each is read as what it says, or refused in one line."""
+"""Files from outside that are damaged or mean harm: budgets, bombs, names that lead elsewhere, and hundreds of mutated
+labels, skeletons, recipes, boxes and results. Each is read as what it says, or refused in one line."""
 import copy, io, json, os, pickle, struct, zipfile
 from pathlib import Path
 import cv2, numpy as np, pytest, yaml
@@ -44,7 +44,8 @@ def tried(f, *args, **kw):
 
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path/'pipe') if hasattr(os, 'mkfifo') else (tmp_path/'pipe').mkdir()
-    for path in (tmp_path/'pipe', tmp_path, tmp_path/'none', tmp_path/'a\0b', '/dev/zero' if os.path.exists('/dev/zero') else tmp_path):
+    for path in (tmp_path/'pipe', tmp_path, tmp_path/'none', tmp_path/'a\0b',
+        '/dev/zero' if os.path.exists('/dev/zero') else tmp_path):
         for read in (file_bytes, file_text, file_json, file_arrays, read_skeleton, read_recipe, read_hm36_labels,
                      lambda p: file_mat(p, ['x']), lambda p: read_boxes(p, 3, (9,9)), read_keypoints):
             refused(read, path)
@@ -77,8 +78,10 @@ def test_nested_data():
 
 
 @pytest.mark.parametrize('text', [
-    '['*100000, '[' * 1000 + ']' * 1000, '{"a":'*100000, '{"a":'*500+'1'+'}'*500, '1'*5000, '[1'+'0'*400+']', '', '{', '\x00',
-    '[1,]', '{"a" 1}', "{'a': 1}", '[' * 60 + ']' * 60, '"\\ud800', 'nul', '[1e', '\ufeff', '{"a": -}', '[' + '1'*301 + ']'])
+    '['*100000, '[' * 1000 + ']' * 1000, '{"a":'*100000, '{"a":'*500+'1'+'}'*500, '1'*5000, '[1'+'0'*400+']', '',
+        '{', '\x00',
+    '[1,]', '{"a" 1}', "{'a': 1}", '[' * 60 + ']' * 60, '"\\ud800', 'nul', '[1e', '\ufeff', '{"a": -}',
+        '[' + '1'*301 + ']'])
 def test_json_that_is_none(text, tmp_path):
     assert 'not a readable json' in refused(parse_json, text)
     (tmp_path/'a.json').write_text(text)
@@ -103,11 +106,16 @@ def nested_bomb(levels):
 
 MERGES = 'm0: &m0 {k: 1}\n'+''.join(f'm{i}: &m{i} {{<<: ['+f'*m{i-1},'*9+']}\n' for i in range(1, 12))
 LONG = 'a: &a '+'x'*100000+'\nb: ['+'*a,'*1000+']'
-BOMBS = [alias_bomb(12), f'joints: {nested_bomb(10)}', f'joints: [a]\nname: {nested_bomb(10)}', f'joints: [a]\n? {nested_bomb(9)}\n: 1',
-         f'joints: [a, b]\nlimbs: {nested_bomb(10)}', f'joints: [a, b]\nlimbs: [{nested_bomb(10)}]', f'model:\n  skeleton: {nested_bomb(10)}',
-         f'model: {{skeleton: {{name: x, joints: {nested_bomb(10)}}}}}', f'task: {nested_bomb(10)}', f'data: {nested_bomb(10)}',
-         f'{nested_bomb(10)}', MERGES, LONG, 'a: &a [*a]', 'a: &a {b: *a}', '&a [*a, *a]', '- '*600, '['*600, '{a: '*600, '? '*600,
-         'a: '+'1:'*4000+'1', 'a: '+'1:'*60000+'1', 'a: '+'9'*5000, 'a: 0x'+'f'*100000, '!!python/object/apply:os.getcwd []', '&a '*1000, '*a']
+BOMBS = [alias_bomb(12), f'joints: {nested_bomb(10)}', f'joints: [a]\nname: {nested_bomb(10)}',
+    f'joints: [a]\n? {nested_bomb(9)}\n: 1',
+         f'joints: [a, b]\nlimbs: {nested_bomb(10)}', f'joints: [a, b]\nlimbs: [{nested_bomb(10)}]',
+             f'model:\n  skeleton: {nested_bomb(10)}',
+         f'model: {{skeleton: {{name: x, joints: {nested_bomb(10)}}}}}', f'task: {nested_bomb(10)}',
+             f'data: {nested_bomb(10)}',
+         f'{nested_bomb(10)}', MERGES, LONG, 'a: &a [*a]', 'a: &a {b: *a}', '&a [*a, *a]', '- '*600, '['*600,
+             '{a: '*600, '? '*600,
+         'a: '+'1:'*4000+'1', 'a: '+'1:'*60000+'1', 'a: '+'9'*5000, 'a: 0x'+'f'*100000,
+             '!!python/object/apply:os.getcwd []', '&a '*1000, '*a']
 
 
 @pytest.mark.parametrize('k', range(len(BOMBS)))
@@ -122,7 +130,8 @@ def test_yaml_bombs(k, tmp_path):
 
 
 def test_a_skeleton_of_too_many_joints(tmp_path):
-    (tmp_path/'s.yaml').write_text('joints: ['+','.join(f'j{i}' for i in range(3000))+']\nlimbs: ['+'[j1,j2999],'*1000+']')
+    names = ','.join(f'j{i}' for i in range(3000))
+    (tmp_path/'s.yaml').write_text(f'joints: [{names}]\nlimbs: ['+'[j1,j2999],'*1000+']')
     assert 'at most 1000' in refused(read_skeleton, tmp_path/'s.yaml')
 
 
@@ -133,7 +142,8 @@ def npy(shape, descr='<f8', data=bytes(8)):
 
 
 @pytest.mark.parametrize('member', [
-    npy((10**9,)), npy((2**62,)), npy((2**31,2**31)), npy((0,), data=bytes(64)), npy((1,), '<U2000000000'), npy((-1,)), b'', b'half',
+    npy((10**9,)), npy((2**62,)), npy((2**31,2**31)), npy((0,), data=bytes(64)), npy((1,), '<U2000000000'), npy((-1,
+        )), b'', b'half',
     npy((1,))[:20], npy((1,), data=b''), b'\x93NUMPY\x03\x00'+bytes(50), b'\x93NUMPY\x01\x00\xff\xff'+b'('*65535])
 def test_arrays_that_promise_too_much(member, tmp_path):
     with zipfile.ZipFile(tmp_path/'a.npz', 'w') as z: z.writestr('kp.npy', member)
@@ -153,7 +163,8 @@ def test_archives_that_unpack_to_too_much(tmp_path):
 
 def test_matlab_files_that_promise_too_much(tmp_path):
     savemat(tmp_path/'a.mat', dict(x=np.eye(3), s=dict(a=1), c=np.array([[1],['a']], object)))
-    assert list(file_mat(tmp_path/'a.mat', ['x']))==['x'] and list(file_mat(tmp_path/'a.mat', ['x','s'], records=True))==['x','s']
+    assert list(file_mat(tmp_path/'a.mat', ['x']))==['x'] and list(file_mat(tmp_path/'a.mat', ['x','s'],
+        records=True))==['x','s']
     for name in 'sc': assert 'not of numbers' in refused(file_mat, tmp_path/'a.mat', [name])
     big = (tmp_path/'a.mat').read_bytes().replace(struct.pack('<ii', 3, 3), struct.pack('<ii', 2**30, 2**30))
     (tmp_path/'b.mat').write_bytes(big)
@@ -162,8 +173,10 @@ def test_matlab_files_that_promise_too_much(tmp_path):
 
 # --- names
 
-NAMES = ['../../../evil', '/somewhere/x', '..', '.', '', ' ', 'a/../b', 'a/./b', 'a//b', '/', '../', 'x'*300, '/'.join('abcdefghij'), 'é'*120]
-ODD = ['12:30', 'C:\\x\\y', '..\\..\\evil', 'con', 'aux.txt', 'NUL', 'com1', '.hidden', 'end.', 'end ', 'a\0b', 'a\nb', 'a<b>|c?*"', '%2F', 'a%', '视频',
+NAMES = ['../../../evil', '/somewhere/x', '..', '.', '', ' ', 'a/../b', 'a/./b', 'a//b', '/', '../', 'x'*300,
+    '/'.join('abcdefghij'), 'é'*120]
+ODD = ['12:30', 'C:\\x\\y', '..\\..\\evil', 'con', 'aux.txt', 'NUL', 'com1', '.hidden', 'end.', 'end ', 'a\0b',
+    'a\nb', 'a<b>|c?*"', '%2F', 'a%', '视频',
        'nul .x', '...', '~', '-rf', '$HOME', 'a\x7fb', '\ud800']
 
 
@@ -223,7 +236,8 @@ def mutated_bytes(data, g):
     return bytes(data)
 
 
-VALUES = [None, True, -1, 0, 3, 2.5, 1e308, -1e308, float('nan'), float('inf'), 10**299, '', 'x', '1', '../../x', '/x/y', 'a'*5000, [], {}, [[]],
+VALUES = [None, True, -1, 0, 3, 2.5, 1e308, -1e308, float('nan'), float('inf'), 10**299, '', 'x', '1', '../../x',
+    '/x/y', 'a'*5000, [], {}, [[]],
           [1,2,3], ['a','b'], {'a':1}, [None]*3, '\u0000', 'é', 2**63, -2**40, [[1,2],[2,3]], '\\', 'left_eye']
 
 def mutated_tree(tree, g):
@@ -258,9 +272,11 @@ def visible(doc):
 def label_doc(tracks):
     g = np.random.default_rng(5)
     images = [dict(id=i, file_name=f'v{i%2}/{i}.png', width=40, height=30, frame_id=i) for i in range(8)]
-    people = [dict(id=10*i+k, image_id=i, category_id=1, iscrowd=0, bbox=[2,3,20,20], keypoints=np.c_[g.uniform(1, 29, (4,2)).round(1), [2,1,2,2]].ravel().tolist(),
+    people = [dict(id=10*i+k, image_id=i, category_id=1, iscrowd=0, bbox=[2,3,20,20], keypoints=np.c_[g.uniform(1,
+        29, (4,2)).round(1), [2,1,2,2]].ravel().tolist(),
                    **({'track_id':k} if tracks else {})) for i in range(8) for k in range(1+(i<6)*tracks)]
-    return dict(images=images, annotations=people, videos=[], categories=[dict(id=1, name='imp', keypoints=['left_eye','right_eye','hip','tail'], skeleton=[[1,2],[3,4]])])
+    return dict(images=images, annotations=people, videos=[], categories=[dict(id=1, name='imp',
+        keypoints=['left_eye','right_eye','hip','tail'], skeleton=[[1,2],[3,4]])])
 
 
 def pictures(root):
@@ -280,7 +296,8 @@ def check_coco(root, doc):
     notes = [n for c in clips for n in c.notes]
     if doc is not None:
         assert seen<=visible(doc)
-        if not absent and not any('left out:' in n for n in notes) and all(isinstance(a, dict) for a in doc['annotations']): assert seen==visible(doc)
+        if not absent and not any('left out:' in n for n in notes) and all(isinstance(a,
+            dict) for a in doc['annotations']): assert seen==visible(doc)
     for c in clips: assert c.frames[0].ndim==3 and (c.vis.sum()==0 or np.isfinite(c.joints[c.vis]).all())
     return 1
 
@@ -317,7 +334,8 @@ def test_mutated_tables(tmp_path):
             (root/'CollectedData.csv').write_bytes(mutated_bytes(text.encode(), g) if k else text.encode())
             found = tried(dlc_clips, root, 'all')
             if found is None: continue
-            lost = sum(int(n.split(' of ')[0]) for c in found[0] for n in c.notes if 'labelled images are not there' in n)
+            notes = [n for c in found[0] for n in c.notes if 'labelled images are not there' in n]
+            lost = sum(int(n.split(' of ')[0]) for n in notes)
             data = (root/'CollectedData.csv').read_bytes().decode('utf-8-sig')
             lines = [line for line in data.splitlines()[3:] if line.strip(f'{sep} ')]
             assert found[1] or sum(map(len, found[0]))+lost==len(lines), data
@@ -347,7 +365,8 @@ def test_mutated_recipes(tmp_path):
     g, read = np.random.default_rng(7), 0
     write_recipe(Recipe(), tmp_path/'r.yaml')
     ours = yaml.safe_load((tmp_path/'r.yaml').read_bytes())
-    theirs = {'DATASET':{'DATASET':'penn','ROOT':'x','FLIP':True}, 'MODEL':{'IS_IMM':True,'NUM_MAPS':30,'EXTRA':{'COMBATTN':True}}, 'TRAIN':{'LR':.001,'LR_STEP':[90,120]}}
+    theirs = {'DATASET':{'DATASET':'penn','ROOT':'x','FLIP':True}, 'MODEL':{'IS_IMM':True,'NUM_MAPS':30,
+        'EXTRA':{'COMBATTN':True}}, 'TRAIN':{'LR':.001,'LR_STEP':[90,120]}}
     for k in range(60):
         tree = mutated_tree(ours if k%2 else theirs, g)
         text = yaml.safe_dump(tree).encode()
@@ -362,7 +381,8 @@ def test_mutated_recipes(tmp_path):
 
 def test_mutated_key_values(tmp_path):
     "60 values on a command line."
-    g, keys = np.random.default_rng(8), ['training.steps','model.skeleton','data.shares','out','TRAIN.LR_STEP','task','epochs','nothing']
+    g, keys = np.random.default_rng(8), ['training.steps','model.skeleton','data.shares','out','TRAIN.LR_STEP',
+        'task','epochs','nothing']
     (tmp_path/'r.yaml').write_text('task: joint')
     for k in range(60):
         value = mutated_bytes(b'[1, {a: 2}, "x"]', g).decode('latin1')
@@ -373,7 +393,8 @@ def test_mutated_boxes(tmp_path):
     "60 files of boxes: a box for every frame, or refused."
     g, read = np.random.default_rng(9), 0
     rows = [[1+t,2,20+t,25] for t in range(6)]
-    texts = {'b.json':json.dumps(rows), 'b.csv':'frame,x0,y0,x1,y1\n'+'\n'.join(f'{t},'+','.join(map(str, r)) for t,r in enumerate(rows))}
+    texts = {'b.json':json.dumps(rows), 'b.csv':'frame,x0,y0,x1,y1\n'+'\n'.join(f'{t},'+','.join(map(str, r)) for t,
+        r in enumerate(rows))}
     for name,text in texts.items():
         for k in range(30):
             (tmp_path/name).write_bytes(mutated_bytes(text.encode(), g) if k else text.encode())
@@ -385,7 +406,8 @@ def test_mutated_boxes(tmp_path):
 def test_mutated_results(tmp_path):
     "60 files of keypoints."
     g, T = np.random.default_rng(11), 5
-    r = Result(Skeleton('s', ('a','b')), np.arange(T), np.arange(T)/9, g.random((T,2,2)), g.random((T,2)), g.random((T,2,2)), g.random((T,2)), np.tile([0.,0,9,9], (T,1)), (9,9), {})
+    r = Result(Skeleton('s', ('a','b')), np.arange(T), np.arange(T)/9, g.random((T,2,2)), g.random((T,2)),
+        g.random((T,2,2)), g.random((T,2)), np.tile([0.,0,9,9], (T,1)), (9,9), {})
     to_npz(r, tmp_path/'k.npz')
     write_keypoints(r, tmp_path/'k.json')
     for read,name in ((read_npz,'k.npz'), (read_keypoints,'k.json')):

@@ -9,7 +9,6 @@ from ttp_nb.metrics import pck, torso_size
 from ttp_nb.clips import Clip, in_memory
 from ttp_nb.video import open_frames
 from ttp_nb.penn import write_penn
-from ttp_nb.datasets import image_paths
 from ttp_nb.real_data import jhmdb_clips, lsp_clips, read_clips, video_source, with_joints_of
 
 REAL = Path(os.environ.get('TTP_REAL', Path(__file__).parents[2]/'shared'/'real'))

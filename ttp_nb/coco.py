@@ -87,7 +87,8 @@ def _categories(content, path):
                                 "what they are. Label with a skeleton of named points, and export 'COCO Keypoints'.")
         raise TTPError(f'{path}: no category has keypoints. COCO keeps them in person_keypoints_*.json; another tool '
                        'must export keypoints, too.')
-    if len(found) > 1 and all(isinstance(record['keypoints'], list) and len(record['keypoints']) == 1 for record in found):
+    sizes = {len(record['keypoints']) for record in found if isinstance(record['keypoints'], list)}
+    if len(found) > 1 and sizes == {1}:
         raise TTPError(f'{path}: each of {len(found)} categories is a single point. Label with a skeleton, in which '
                        "these are points of one person, and export 'COCO Keypoints'.")
     meant = [record for record in found if _identity(record.get('id')) in used] or found
@@ -157,7 +158,7 @@ def _films(content, images, path):
             raise TTPError(f'{path}: two videos have the same name, {image.film[:80]!r}; rename one of them.')
     return {film: sorted(some, key=lambda image: (image.order, natural(image.name))) for film, some in films.items()}
 
-# %% ../nbs/library/25_coco.ipynb #80dce548
+# %% ../nbs/library/25_coco.ipynb #8e177a41
 def _place(images, path, folder=None):
     "Sets `file` of each image; TTPError where not one of them is anywhere."
     part, here, up = path.stem.removeprefix('person_keypoints_'), path.parent, path.parent.parent
@@ -165,8 +166,9 @@ def _place(images, path, folder=None):
     folders = near if folder is None else [Path(folder)]
     files = located([image.name for image in images], folders)
     if not files:
-        raise TTPError(f"{path}: not one of its {len(images)} images is in {', '.join(map(str, folders))}; the first is "
-                       f"{images[0].name if images else 'none'}. Put the images there.")
+        first = images[0].name if images else 'none'
+        raise TTPError(f"{path}: not one of its {len(images)} images is in {', '.join(map(str, folders))}; the first "
+                       f'is {first}. Put the images there.')
     for image in images: image.file = files[image.name]
 
 def _check_sizes(images, path):
@@ -223,8 +225,8 @@ def _people(content, images, categories, path):
         number, image = _identity(record.get('id')), _identity(record.get('image_id'))
         number = f'no{n}' if number is None else number
         if image not in images:
-            raise TTPError(f"{path}: annotation {number} is of image {ascii(record.get('image_id'))[:40]}, which is not "
-                           'listed.')
+            said = ascii(record.get('image_id'))[:40]
+            raise TTPError(f'{path}: annotation {number} is of image {said}, which is not listed.')
         other = meant and 'category_id' in record and _identity(record['category_id']) not in meant
         why = 'another category' if other else 'a crowd' if record.get('iscrowd') else None
         if why:
@@ -286,7 +288,8 @@ def _coco_clip(plan, J, skel, at):
     "The clip of a plan, or None if no frame has a box."
     nobody = _Person(None, None, None, np.full((J, 2), np.nan), np.array([0, 0, -1, -1.]), np.full(4, np.nan))
     people = [plan.people.get(image.id, nobody) for image in plan.images]
-    joints, boxes, around = (np.array([getattr(person, key) for person in people]) for key in ('joints', 'box', 'around'))
+    keys = 'joints', 'box', 'around'
+    joints, boxes, around = (np.array([getattr(person, key) for person in people]) for key in keys)
     boxes, notes = _coco_boxes(boxes, around, np.array([person is nobody for person in people]))
     if boxes is None: return None
     joints = joints[:, at]
@@ -313,8 +316,9 @@ def _clips_of(labels, folder, person, single):
     clips, absent = _made(plans, len(own), skel, at, path)
     if not clips: raise _nobody(path, left, absent)
     notes += [f'{len(some)} annotations left out: {why}' for why, some in left.items() if some]
-    names = {why: [f'{Path(images[image].name).stem}_{number}' for number, image in some] for why, some in left.items()}
-    return [replace(clips[0], notes=(*clips[0].notes, *notes)), *clips[1:]], absent, {w: n for w, n in names.items() if n}
+    names = {why: [f'{Path(images[image].name).stem}_{number}' for number, image in some]
+             for why, some in left.items() if some}
+    return [replace(clips[0], notes=(*clips[0].notes, *notes)), *clips[1:]], absent, names
 
 def _nobody(path, left, absent):
     "The TTPError of a json without a clip."
@@ -323,7 +327,7 @@ def _nobody(path, left, absent):
     said = ', '.join(f'{why}: {n}' for why, n in why.items()) or 'no annotations of it'
     return TTPError(f'{path}: not one person can be used ({said}).')
 
-# %% ../nbs/library/25_coco.ipynb #50420a2a
+# %% ../nbs/library/25_coco.ipynb #3400e048
 def _all_plans(films, people, left, path, single):
     "The plans of all films; TTPError where two have the same name."
     of_film = {film: [] for film in films}
@@ -333,8 +337,8 @@ def _all_plans(films, people, left, path, single):
     for film, images in films.items():
         for plan in _plans(film, images, of_film[film], left, single):
             if plan.name in plans:
-                raise TTPError(f'{path}: two clips would be called {plan.name[:80]!r}. Are there two annotations of one '
-                               'id?')
+                raise TTPError(f'{path}: two clips would be called {plan.name[:80]!r}. Are there two annotations of '
+                               'one id?')
             plans[plan.name] = plan
     return [*plans.values()]
 

@@ -377,7 +377,6 @@ def _animals(path, head):
     notes = [f"{len(unique)} unique parts left out, which belong to no animal ({', '.join(unique)})"] if unique else []
     return [None if out else name for name, out in zip(names, alone)], notes
 
-# %% ../nbs/library/23_datasets.ipynb #01d1a5bc
 def _dlc_numbers(cells, where):
     "Cells as numbers, NaN where they are empty."
     try: return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
