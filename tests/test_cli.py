@@ -1,8 +1,8 @@
 """The `ttp` command: help at once, what can be mended in one line, and the whole way from drawing to evaluating."""
-import json, os, re, shutil, subprocess, sys
+import json, os, re, shutil, signal, subprocess, sys, time
 from importlib.metadata import entry_points
 from pathlib import Path
-import av, cv2, numpy as np, pytest, torch
+import av, cv2, numpy as np, psutil, pytest, torch
 from scipy.io import loadmat, savemat
 from tiny import leftovers, noise_clip, person, tiny_model
 from ttp_nb import basics, cli, drawn_people, recipe_runs, recipes
@@ -532,7 +532,7 @@ def unusable(said, *names):
 def test_exit_codes_are_documented(ttp, args, monkeypatch):
     monkeypatch.setenv('COLUMNS', '100')
     said = ttp(*args).out
-    for code in (0, 2, 3, 4, 130): assert re.search(rf'^  {code} +\w', said, re.M), code
+    for code in (0, 1, 2, 3, 4, 130, 143): assert re.search(rf'^  {code} +\w', said, re.M), code
 
 def test_probe(ttp, videos):
     r = ttp('probe', videos/'a.mp4')
@@ -655,6 +655,254 @@ def test_where_results_go(ttp, videos, model, tmp_path, monkeypatch):
     (tmp_path/'file').write_text('x')
     r = ttp('personalize', videos/'a.mp4', '--model', model, '--out', tmp_path/'file')
     assert 'folder' in refused(r, tmp_path/'file', 'cannot be written')
+
+
+# --- frames that could not be read, names, boxes that begin with a minus
+
+def test_frames_keep_their_numbers_and_names(own, videos, tmp_path):
+    "One image of a folder is broken: boxes, joints and exports of the others are those of their number and name."
+    folder = tmp_path/'frames'
+    folder.mkdir()
+    for t,img in enumerate(noise_clip(T=14, size=(80,64)).frames): cv2.imwrite(str(folder/f'{t:04d}.png'), img)
+    (folder/'0005.png').write_bytes((folder/'0005.png').read_bytes()[:99])
+    rows = [(t, 10+t, 8, 60+t, 52) for t in range(14)]
+    (tmp_path/'b.csv').write_text('frame;x0;y0;x1;y1;;\r\n'+''.join(';'.join(map(str, row))+';;\r\n' for row in rows))
+    r = own(video=folder, box=tmp_path/'b.csv', export='coco,openpose,dlc,npz')
+    assert r.code==0 and not messages(r.err) and '1 boxes passed over' in r.out
+    kept = [t for t in range(14) if t!=5]
+    frames = json.loads((tmp_path/'out'/'keypoints.json').read_text())['frames']
+    assert [f['index'] for f in frames]==kept and [f['name'] for f in frames]==[f'{t:04d}.png' for t in kept]
+    assert [f['box'][0] for f in frames]==[10+t for t in kept]
+    coco = json.loads((tmp_path/'out'/'coco.json').read_text())
+    assert [(c['image_id'], c['file_name'], c['bbox'][0]) for c in coco]==[(t, f'{t:04d}.png', 10+t) for t in kept]
+    pose = sorted((tmp_path/'out'/'openpose').iterdir())
+    assert [int(p.name.split('_')[1]) for p in pose]==kept
+    assert [json.loads(p.read_text())['file_name'] for p in pose]==[f'{t:04d}.png' for t in kept]
+
+def test_a_videos_frames_have_numbers_only(own, tmp_path):
+    assert own(export='coco').code==0
+    assert 'name' not in json.loads((tmp_path/'out'/'keypoints.json').read_text())['frames'][0]
+    assert 'file_name' not in (tmp_path/'out'/'coco.json').read_text()
+
+def test_a_box_that_begins_beyond_the_edge(own, tmp_path):
+    r = own(box='-10,8,60,52')
+    assert r.code==0 and not messages(r.err)
+    assert json.loads((tmp_path/'out'/'keypoints.json').read_text())['frames'][0]['box']==[-10,8,60,52]
+
+@pytest.mark.parametrize('words', ['personalization.lr -1e-3 personalization.batch 2', '-1 -2,3 a', '-x.mp4 -.5'])
+def test_words_with_one_dash_are_values_in_their_order(words):
+    for before in ([], ['--smooth']):
+        assert cli.parse(['personalize', *before, '-my.mp4', '--box', '-1,2,3,4', *words.split()]).what==words.split()
+
+@pytest.mark.skipif(os.name=='nt', reason='there, no file name has a colon')
+def test_colons_in_names(ttp, videos, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(videos/'a.mp4', '2024-05-01T12:30:00.mp4')
+    args = '--model', model, '--box', '15,8,60,52', '--mode', 'none', '--export', 'openpose'
+    for out in (['--out', '12:30'], []):
+        r = ttp('personalize', tmp_path/'2024-05-01T12:30:00.mp4', *args, *out)
+        assert r.code==0 and not messages(r.err)
+        folder = Path(out[1] if out else 'output/2024-05-01T12:30:00')
+        assert len(open_frames((folder/'overlay.mp4').resolve()))==14
+        assert (folder/'openpose'/'2024-05-01T12_30_00_000000000000_keypoints.json').is_file()
+
+@pytest.mark.parametrize('way', ['thesis', 'openpose is a file', 'coco.json', 'overlay.mp4', 'no encoder'])
+def test_writers_are_tried_before_the_work(own, tmp_path, monkeypatch, way):
+    from ttp_nb import your_video
+    out = tmp_path/'out'
+    out.mkdir()
+    if way=='thesis': (out/'openpose').mkdir(); (out/'openpose'/'thesis.txt').write_text('years')
+    elif way=='openpose is a file': (out/'openpose').write_text('mine')
+    elif way=='no encoder':
+        def none(*args, **options): raise TTPError(f'{out}/overlay.mp4: cannot be written (no encoder).')
+        monkeypatch.setattr('ttp_nb.report.write_mp4', none)
+    else: (out/way).mkdir()
+    before = sorted(out.rglob('*'))
+    monkeypatch.setattr(your_video, 'load_networks', no_drawing(monkeypatch))
+    refused(own(export='openpose,coco'), out, {'thesis': 'thesis.txt', 'no encoder': 'no encoder'}.get(way, way.split()[0]))
+    assert sorted(out.rglob('*'))==before
+
+
+# --- what cannot be shown
+
+def in_a_process(*args, **how):
+    "The command as a user starts it."
+    env = os.environ | {'OMP_NUM_THREADS': '1'} | how.pop('env', {})
+    return subprocess.run([sys.executable, '-m', 'ttp_nb', *map(str, args)], env=env, stderr=subprocess.PIPE, **how)
+
+def test_letters_that_a_console_has_not(videos, tmp_path):
+    film = shutil.copy(videos/'a.mp4', tmp_path/'\u89c6\u9891.mp4')
+    r = in_a_process('probe', film, env={'PYTHONIOENCODING': 'cp1252'}, stdout=subprocess.PIPE)
+    assert r.returncode==0 and not r.stderr and rb'\u89c6\u9891.mp4: video' in r.stdout
+
+@pytest.mark.skipif(os.name=='nt', reason='POSIX only')
+def test_a_pipe_that_is_closed_and_a_full_disk(videos):
+    reading,writing = os.pipe()
+    os.close(reading)
+    for args in (['probe', videos/'a.mp4'], ['--help']):
+        r = in_a_process(*args, stdout=writing)
+        assert (r.returncode, r.stderr)==(0, b''), args
+    os.close(writing)
+    if not os.path.exists('/dev/full'): return
+    with open('/dev/full', 'w') as full: r = in_a_process('probe', videos/'a.mp4', stdout=full)
+    assert r.returncode==1 and r.stderr==b'ttp: standard output could not be written (No space left on device).\n'
+
+def test_a_run_whose_reader_leaves_is_done_all_the_same(own, tmp_path, monkeypatch):
+    class Left:
+        encoding = 'utf-8'
+        def write(self, *text): raise BrokenPipeError(32, 'Broken pipe')
+        flush = write
+    with monkeypatch.context() as m:
+        for name in ('stdout', 'stderr'): m.setattr(sys, name, Left())
+        assert own().code==0
+    assert 'is complete already' in own('--resume').out
+
+def test_no_console_at_all(monkeypatch, videos):
+    for name in ('stdout', 'stderr'): monkeypatch.setattr(sys, name, None)
+    assert main(['probe', str(videos/'a.mp4')])==0 and main(['probe', 'none.mp4'])==3
+
+def test_streams_are_given_back(ttp, videos):
+    before = sys.stdout, sys.stderr, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    for args in (['probe', videos/'a.mp4'], ['probe', 'none.mp4'], ['--help']): ttp(*args)
+    assert before==(sys.stdout, sys.stderr, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+def test_probe_needs_no_torch(videos):
+    code = f"import sys; from ttp_nb.cli import main; main(['probe', {str(videos/'a.mp4')!r}]); print('torch' in sys.modules)"
+    r = fresh(code)
+    assert r.returncode==0 and r.stdout.endswith('False\n') and '80x64' in r.stdout, r.stderr
+
+@pytest.mark.parametrize('module', ['ttp_nb', 'ttp_nb.cli'])
+def test_modules_that_are_started_are_the_command(module):
+    r = subprocess.run([sys.executable, '-m', module, 'probe', 'none.mp4'], capture_output=True, text=True)
+    assert r.returncode==3 and 'none.mp4: there is no such file' in r.stderr
+
+
+# --- ends: the order of events counts, not how long they take
+
+posix = pytest.mark.skipif(os.name=='nt', reason='signals of POSIX')
+
+def until(true, what):
+    "Waits for what must happen, however long it takes."
+    for _ in range(6000):
+        if true(): return
+        time.sleep(.02)
+    raise AssertionError(f'never: {what}')
+
+def started(code, *args):
+    "A program in a process of its own, that finds the tests' own modules, too."
+    path = os.pathsep.join([str(Path(cli.__file__).parents[1]), str(Path(__file__).parent)])
+    env = os.environ | {'PYTHONPATH': path, 'OMP_NUM_THREADS': '1'}
+    return subprocess.Popen([sys.executable, *code, *map(str, args)], env=env, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from ttp_nb import your_video
+from ttp_nb.cli import main
+mark, add = Path(sys.argv.pop(1)), your_video.Ledger.add
+def slow(ledger, *answers):
+    add(ledger, *answers)
+    if mark.exists(): return
+    mark.touch()
+    while True: time.sleep(.01)
+your_video.Ledger.add = slow
+sys.exit(main())
+"""
+
+@posix
+@pytest.mark.parametrize('name,code', [('SIGINT', 130), ('SIGTERM', 143)])
+@pytest.mark.parametrize('mode', ['offline', 'online'])
+def test_a_signal_ends_it_and_what_was_done_is_saved(videos, model, tmp_path, ttp, name, code, mode):
+    "It comes when the first frames are answered; they are there, and going on gives what an undisturbed run gives."
+    def args(out): return ['personalize', videos/'a.mp4', '--model', model, '--box', '15,8,60,52', '--mode', mode,
+                           '--out', tmp_path/out, 'personalization.batch', 3]
+    p = started(['-c', SLOW], tmp_path/'mark', *args('ended'))
+    until((tmp_path/'mark').exists, 'the first answers')
+    p.send_signal(getattr(signal, name))
+    _,err = p.communicate(timeout=250)
+    assert p.returncode==code and messages(err)[-1].endswith('; what was done is saved.') and 'Traceback' not in err
+    answers = tmp_path/'ended'/'.work'/'before.jsonl'
+    assert len(answers.read_text().splitlines())==(1 if mode=='online' else 14)
+    assert ttp(*args('ended'), '--resume').code==ttp(*args('whole')).code
+    assert (tmp_path/'ended'/'keypoints.json').read_bytes()==(tmp_path/'whole'/'keypoints.json').read_bytes()
+    assert not leftovers(tmp_path)
+
+DEAF = """
+import sys, time
+from ttp_nb import cli
+def deaf(args):
+    print('begun', flush=True)
+    while True:
+        try: time.sleep(.01)
+        except BaseException: pass
+cli.probe_command.__code__, cli.GRACE = deaf.__code__, .3
+cli.signals_end.__wrapped__.__defaults__ = (.3,)
+cli.time = time
+sys.exit(cli.main())
+"""
+
+@posix
+def test_a_program_that_swallows_signals_ends_all_the_same():
+    p = started(['-c', DEAF], 'probe', 'a.mp4')
+    assert p.stdout.readline()=='begun\n'
+    p.send_signal(signal.SIGTERM)
+    _,err = p.communicate(timeout=250)
+    assert p.returncode==143 and err=='ttp: ended from outside; what was done is saved.\n'
+
+def test_a_signal_that_others_turn_into_an_error_of_theirs(ttp, monkeypatch):
+    def convert(args):
+        try: signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt: raise ImportError('half of a library') from None
+    monkeypatch.setattr(cli, 'probe_command', convert)
+    convert.__name__,convert.__doc__ = 'probe_command','x'
+    r = ttp('probe', 'a.mp4')
+    assert r.code==130 and messages(r.err)==['ttp: interrupted; what was done is saved.']
+
+WORKERS = """
+import os, sys, time
+from pathlib import Path
+from dataclasses import replace
+from tiny import noise_clip, tiny_model
+from ttp_nb.experiments import in_processes
+from ttp_nb.personalization import TTPConfig
+from ttp_nb.cli import run_command, probe_command
+from ttp_nb import cli
+
+class Endless:
+    size = 64, 48
+    def __len__(self): return 4
+    def __getitem__(self, i):
+        Path(sys.argv[1], f'{os.getpid()}').touch()
+        while True: time.sleep(.01)
+
+def work(args):
+    clips = [replace(noise_clip(f'c{i}', 4), frames=Endless()) for i in range(3)]
+    for _ in in_processes(tiny_model(), clips, ('before',), TTPConfig(), 2): pass
+
+if __name__ == '__main__':
+    work.__name__, work.__doc__ = 'probe_command', 'x'
+    cli.probe_command = work
+    sys.exit(run_command(['probe', 'x']))
+"""
+
+def gone(pid):
+    try: return psutil.Process(pid).status()==psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess: return True
+
+@posix
+@pytest.mark.parametrize('name,code', [('SIGKILL', -9), ('SIGINT', 130), ('SIGTERM', 143)])
+def test_workers_end_with_their_parent(tmp_path, name, code):
+    (tmp_path/'run.py').write_text(WORKERS)
+    (tmp_path/'pids').mkdir()
+    p = started([tmp_path/'run.py'], tmp_path/'pids')
+    def workers(): return [int(f.name) for f in (tmp_path/'pids').iterdir()]
+    until(lambda: len(workers())==2 or p.poll() is not None, 'two workers at work')
+    assert p.poll() is None, p.communicate()[1]
+    p.send_signal(getattr(signal, name))
+    until(lambda: all(map(gone, workers())), 'the workers are gone')
+    _,err = p.communicate(timeout=250)
+    assert p.returncode==code and 'Traceback' not in err, err
 
 
 # --- the network for real people, as a user starts it

@@ -1,5 +1,6 @@
 """The package as a whole: light imports, notebooks in reading order, clean pages, pinned requirements."""
-import ast, configparser, json, re, subprocess, sys
+import ast, configparser, json, os, re, shutil, subprocess, sys, tarfile, zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
@@ -8,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PAPER = sorted(p for p in (ROOT/'nbs').glob('*.ipynb') if p.name[0] not in '._') # wing one
 LIBRARY = sorted(p for p in (ROOT/'nbs'/'library').glob('*.ipynb') if p.name[0] not in '._')
 NBS = PAPER+LIBRARY
-MODULES = sorted(p for p in (ROOT/'ttp_nb').glob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
+MODULES = sorted(p for p in (ROOT/'ttp_nb').glob('*.py') if p.name not in ('__init__.py', '__main__.py', '_modidx.py'))
 stem = lambda p: p.stem
 
 
@@ -75,6 +76,24 @@ print(json.dumps(new))'''
         assert not absent, f'ttp_nb.{name}.__all__ names {absent}, which are not there'
         allowed = {'torchvision'} if name in ('trunk', 'perceptual') else set()
         assert set(heavy) <= allowed, f'ttp_nb.{name} loads {heavy} on import; import it where it is used'
+
+
+HEAVY = ('scipy.interpolate', 'scipy.io', 'scipy.ndimage', 'scipy.optimize', 'scipy.signal', 'scipy.sparse', 'scipy.stats',
+         'matplotlib.pyplot', 'IPython', 'ipywidgets', 'pandas', 'sympy', 'sklearn')
+
+def test_modules_load_little_beyond_torch():
+    "What takes long to import is imported where it is used: seconds are not measured, their causes are."
+    code = f'''
+import importlib, json, sys
+import torch, numpy, cv2, av
+known, new = set(sys.modules), {{}}
+for name in {BY_NUMBER}:
+    importlib.import_module('ttp_nb.'+name)
+    new[name] = [h for h in {HEAVY} if h in sys.modules and h not in known]
+    known |= set(sys.modules)
+print(json.dumps(new))'''
+    found = {name: heavy for name,heavy in in_fresh_python(code).items() if heavy}
+    assert not found, f'modules that load much on import: {found}'
 
 
 def test_every_module_has_its_notebook():
@@ -206,6 +225,101 @@ def test_ruff_knows_wing_one():
     "The modules whose style is stricter are those of the paper's wing, all of them."
     named = re.search(r'"!ttp_nb/\{(.*?)\}\.py"', (ROOT/'ruff.toml').read_text(encoding='utf-8'))[1]
     assert set(named.split(','))==WING_ONE
+
+
+def requirements():
+    settings = configparser.ConfigParser(delimiters=['='])
+    settings.read(ROOT/'settings.ini', encoding='utf-8')
+    return {re.sub(r'[-_.]+', '-', Requirement(r).name).lower() for r in settings['DEFAULT']['requirements'].split()}
+
+def test_everything_that_is_imported_is_required():
+    used = set()
+    for path in ROOT.glob('ttp_nb/*.py'):
+        for n in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(n, ast.Import): used |= {a.name.split('.')[0] for a in n.names}
+            elif isinstance(n, ast.ImportFrom) and not n.level: used.add(n.module.split('.')[0])
+    used -= {*sys.stdlib_module_names, 'ttp_nb'}
+    owners = packages_distributions()
+    names = {m: {re.sub(r'[-_.]+', '-', d).lower() for d in owners.get(m, [m])} for m in used}
+    absent = {m: d for m,d in names.items() if not d & requirements()}
+    assert {'torch', 'PIL'} <= used and not absent, f'imported, but not in settings.ini: {absent}'
+
+
+# --- what is handed over
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    "A source distribution of what git would commit, and a wheel built from it: without a network, without a clone."
+    pytest.importorskip('setuptools')
+    d = tmp_path_factory.mktemp('built')
+    ignore = shutil.ignore_patterns('__pycache__', '*.egg-info', 'build', 'dist', 'output', '.*', 'pytorch')
+    shutil.copytree(ROOT, d/'clone', ignore=lambda folder, names: {*ignore(folder, names), 'data'} & {*names}
+                    if Path(folder)==ROOT else ignore(folder, names))
+    for extra in ('data/README.md', '.ci/run'):
+        (d/'clone'/extra).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT/extra, d/'clone'/extra)
+    (d/'clone'/'models'/'pytorch').mkdir()
+    (d/'clone'/'models'/'pytorch'/'mine.pth').write_text('placed there by a user')
+    def build(kind, where):
+        code = f"from setuptools.build_meta import __legacy__ as b; print(b.build_{kind}({str(d)!r}))"
+        r = subprocess.run([sys.executable, '-c', code], cwd=where, capture_output=True, text=True,
+                           env={k: v for k,v in os.environ.items() if k!='PYTHONPATH'})
+        assert r.returncode==0, r.stderr[-2000:]
+        return d/r.stdout.splitlines()[-1]
+    sdist = build('sdist', d/'clone')
+    with tarfile.open(sdist) as t: t.extractall(d/'source', filter='data')
+    (source,) = (d/'source').iterdir()
+    return source, build('wheel', source), d
+
+def test_a_source_distribution_holds_what_is_needed(built):
+    source,*_ = built
+    for name in ('settings.ini', 'setup.py', 'constraints.txt', 'LICENSE', 'NOTICE', 'README.md', 'MANIFEST.in', 'Makefile',
+                 'conftest.py', 'pytest.ini', 'ruff.toml', 'data/README.md', '.ci/run', 'ttp_nb/__main__.py'):
+        assert (source/name).is_file(), name
+    for folder in ('models', 'experiments', 'nbs', 'tests'):
+        here = {p.relative_to(ROOT) for p in (ROOT/folder).rglob('*') if p.is_file()}
+        here = {p for p in here if not {*p.parts} & {'__pycache__', 'pytorch', '.ipynb_checkpoints'} and p.suffix!='.pyc'}
+        assert here=={p.relative_to(source) for p in (source/folder).rglob('*') if p.is_file()}, folder
+
+def test_a_wheel_brings_code_weights_and_recipes(built):
+    with zipfile.ZipFile(built[1]) as z:
+        names = {n for n in z.namelist() if '.dist-info' not in n}
+        said = [n for n in z.namelist() if re.search(r'licenses/(LICENSE|NOTICE)$', n)]
+        for name in ('small_joint.safetensors', 'people_joint.json'):
+            assert z.read(f'ttp_nb/models/{name}')==(ROOT/'models'/name).read_bytes()
+    code = {f'ttp_nb/{p.name}' for p in (ROOT/'ttp_nb').glob('*.py')}
+    models = {f'ttp_nb/models/{p.name}' for p in (ROOT/'models').iterdir() if p.is_file()}
+    recipes = {f'ttp_nb/experiments/{p.name}' for p in (ROOT/'experiments').glob('*.yaml')}
+    assert names==code|models|recipes and len(said)==2
+
+def test_what_the_wheel_holds_works_where_there_is_no_clone(built):
+    d = built[2]
+    with zipfile.ZipFile(built[1]) as z: z.extractall(d/'site')
+    code = """
+import argparse, json, sys, ttp_nb
+from ttp_nb.basics import shipped
+from ttp_nb.checkpoints import load_model
+from ttp_nb.cli import recipe_of
+args = argparse.Namespace(cfg='experiments/people.yaml', what=[])
+print(json.dumps([ttp_nb.__file__, str(shipped('small_joint')), len(load_model(shipped('people_joint')).cfg.skeleton),
+                  recipe_of(args).task]))"""
+    (d/'elsewhere').mkdir()
+    r = subprocess.run([sys.executable, '-c', code], cwd=d/'elsewhere', capture_output=True, text=True,
+                       env=os.environ | {'PYTHONPATH': str(d/'site')})
+    assert r.returncode==0, r.stderr
+    file,weights,joints,task = json.loads(r.stdout.splitlines()[-1])
+    assert Path(file).parent==d/'site'/'ttp_nb' and Path(weights).parent==d/'site'/'ttp_nb'/'models'
+    assert joints==18 and task=='joint'
+
+def test_a_script_beside_a_clone_of_this_name(tmp_path):
+    "As an editable install has it: the clone's folder is on the path, and is not mistaken for the package."
+    clone = tmp_path/'ttp_nb'
+    shutil.copytree(ROOT/'ttp_nb', clone/'ttp_nb', ignore=shutil.ignore_patterns('__pycache__'))
+    (tmp_path/'script.py').write_text('import ttp_nb.cli; print(ttp_nb.__file__)')
+    r = subprocess.run([sys.executable, tmp_path/'script.py'], cwd=tmp_path, capture_output=True, text=True,
+                       env=os.environ | {'PYTHONPATH': str(clone)})
+    assert r.stdout.strip()==str(clone/'ttp_nb'/'__init__.py'), r.stderr
+    assert 'package_dir={"": "."}' in (ROOT/'setup.py').read_text(encoding='utf-8'), 'setuptools then needs no finder'
 
 
 def test_constraints_pin_every_requirement_once():

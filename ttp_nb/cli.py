@@ -631,7 +631,7 @@ def main(
         try: code = run_command(argv)
         finally:
             for stream in (out, err): stream.flush()
-        if out.lost: print(f'ttp: standard output could not be written ({out.lost}).', file=err)
+            if out.lost: print(f'ttp: standard output could not be written ({out.lost}).', file=err)
         if argv is None and code in dict(ENDS.values()): os._exit(code)    # nobody waits for libraries to be put away
         return code or (1 if out.lost else 0)
 
