@@ -293,12 +293,19 @@ def test_clips_with_and_without_weights_share_a_batch():
     for s in range(4): values |= set(training_pairs([half, whole], 0, s, 8, **SMALL).weight.unique().tolist())
     assert values <= {0., .5, 1.} and {.5, 1.} <= values
 
-def test_pseudo_labels_of_personalization_are_not_weighted():
+def trusted(joints, weight=1.):
+    "Pseudo-labels (T,J,3): places, and one weight for all."
+    return np.concatenate([joints, np.full((*joints.shape[:2], 1), weight)], -1)
+
+def test_pseudo_labels_of_personalization_have_their_own_weight():
     "They are another network's: what the clip says of its own joints has no say."
     c = weighted(hidden=0.)
-    labels = dict(pseudo_labels=c.joints, hm_size=(8,8))
+    labels = dict(pseudo_labels=trusted(c.joints), hm_size=(8,8))
     p,q = (online_pairs(x, 2, 0, 6, (16,16), **labels) for x in (c, replace(c, weight=None)))
     assert same(p, q) and set(p.weight.unique().tolist()) <= {0., 1.}
+    labels['pseudo_labels'] = trusted(c.joints, .25)
+    less = online_pairs(c, 2, 0, 6, (16,16), **labels)
+    assert torch.equal(less.weight, p.weight/4) and torch.equal(less.heatmaps, p.heatmaps)
 
 
 # --- photographs
@@ -456,12 +463,12 @@ def draws_of(pairs): return [getattr(pairs, k) for k in ('target', 'reference')]
 def test_pseudo_labels_stand_for_the_clips_joints(draw):
     "The same crops as without, labelled as the joints say and not as the clip does; only what is known counts."
     c = noise_clip('a', 4, hidden=0.)
-    joints = c.joints+3.
+    joints = trusted(c.joints+3.)
     joints[:,4] = np.nan
     plain, p = draw(c), draw(c, pseudo_labels=joints, hm_size=(8,8))
     assert all(map(torch.equal, draws_of(plain), draws_of(p))) and plain.kp is plain.heatmaps is None
     assert same(p, draw(no_joints(c), pseudo_labels=joints, hm_size=(8,8))), "the clip's labels had a say"
-    annotated = draw(c, pseudo_labels=c.joints, hm_size=(8,8))
+    annotated = draw(c, pseudo_labels=trusted(c.joints), hm_size=(8,8))
     assert not torch.equal(annotated.heatmaps, p.heatmaps) and annotated.vis.all()
     unknown = ~p.vis
     assert (unknown.sum(1)==1).all() and (unknown[:,3] | unknown[:,4]).all() # its name where mirrored: the other elbow

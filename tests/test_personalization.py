@@ -4,10 +4,13 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import briefly_trained, first, global_state, no_joints, noise_clip, person, same_weights, tiny_model, weights
 from ttp_nb import personalization
-from ttp_nb.clips import frame_crops, predict
-from ttp_nb.pairs import offline_pairs, online_pairs
-from ttp_nb.personalization import (MOVING, Adaptation, Personalized, TTPConfig, adapt, adapt_step, freeze, offline,
-                                    online, start_copy)
+from ttp_nb.clips import Clip, frame_crops, predict
+from ttp_nb.geometry import to_tensor, warp
+from ttp_nb.pairs import offline_pairs, online_pairs, pair_affine
+from ttp_nb.skeletons import Skeleton
+from ttp_nb.personalization import (MOVING, VIEWS, Adaptation, Personalized, TTPConfig, adapt, adapt_step, answer,
+                                    carried, consensus, freeze, offline, online, self_training, start_copy,
+                                    view_heatmaps)
 from ttp_nb.basics import TTPError
 
 FAST = TTPConfig(batch=3, lr=1e-2) # large steps: what moves is seen to move
@@ -25,8 +28,9 @@ def same(a, b, model=True):
 
 
 def pseudo_labels(model, clip):
-    "The network's own answers, asked for one by one."
-    return np.stack([predict(model, clip, [i])[0][0] for i in range(len(clip))])
+    "The network's own answers, asked for one by one, of full weight."
+    kp = np.stack([predict(model, clip, [i])[0][0] for i in range(len(clip))])
+    return np.concatenate([kp, np.ones_like(kp[..., :1])], -1)
 
 def driven(mode, model, clip, cfg=FAST, between=lambda a: None):
     "What `online` and `offline` do, by hand, with something done after each turn."
@@ -311,6 +315,75 @@ def test_under_no_grad_it_still_learns(run, model):
         r = run(model, person(0), FAST)
         assert not torch.is_grad_enabled()
     assert same(r, run(model, person(0), FAST))
+
+
+# --- what views agree on
+
+SELF = self_training(batch=3, lr=1e-2)
+
+def test_views_of_one_frame_agree_where_the_network_does_not_mind(model):
+    "Heatmaps that follow the picture come back to the same place through every view."
+    class Bright(torch.nn.Module): # each heatmap is the brightness
+        cfg = model.cfg
+        def __init__(self): super().__init__(); self.p = torch.nn.Parameter(torch.zeros(1))
+        def forward(self, x): return torch.nn.functional.avg_pool2d(x.mean(1, keepdim=True), 2).expand(-1, 13, -1, -1)+2
+    img = np.zeros((64,64,3), np.uint8)
+    img[30:35,38:43] = 255
+    clip = Clip('dot', [img], [[8,8,56,56]], skel=model.cfg.skeleton)
+    hm,_ = view_heatmaps(Bright(), clip, [0])
+    kp,_ = consensus(Bright(), clip)
+    assert hm.shape==(len(VIEWS),1,13,16,16) and np.abs(kp-[40,32]).max()<2
+    peaks = [divmod(int(h.argmax()), 16) for h in hm[:,0,0]]
+    assert all(abs(y-peaks[0][0])<=1 and abs(x-peaks[0][1])<=1 for y,x in peaks)
+
+def test_left_and_right_change_names_in_mirrored_views(model):
+    clip = person(0)
+    hm,_ = view_heatmaps(model, clip, [1], VIEWS[:2])
+    flip = list(model.cfg.skeleton.flip)
+    view = np.stack([pair_affine(clip, 1, (32,32), flip=True)])
+    crop = to_tensor(np.stack([warp(clip.frames[1], view[0], (32,32))]))
+    with torch.no_grad(): other = model(crop)[:, flip]
+    own = np.stack([pair_affine(clip, 1, (32,32))])
+    assert torch.equal(hm[1], carried(other, view, own, (32,32)))
+
+def test_one_view_is_the_frame_as_it_is(model):
+    clip = person(1)
+    kp,conf = consensus(model, clip, views=VIEWS[:1])
+    assert np.allclose(kp, predict(model, clip)[0], atol=1e-3) and np.allclose(conf, predict(model, clip)[1], atol=1e-5)
+    assert np.array_equal(answer(model, clip)[0], predict(model, clip)[0])
+    assert np.allclose(answer(model, clip, [2,0], 4)[0], consensus(model, clip, views=VIEWS[:4])[0][[2,0]], atol=1e-3)
+
+def test_without_pairs_nothing_is_mirrored():
+    skel = Skeleton("three", ("a", "b", "c"), (), ())
+    net = tiny_model(skeleton=skel).eval()
+    clip = replace(no_joints(person(0)), skel=skel)
+    straight = tuple(v for v in VIEWS if not v[2])
+    assert np.array_equal(consensus(net, clip)[0], consensus(net, clip, views=straight)[0])
+
+@both
+def test_self_training_moves_what_finds_keypoints_only(run, model):
+    was,r = weights(model),run(model, person(0), SELF)
+    moved = {k.split('.')[0] for k,v in weights(r.model).items() if not torch.equal(v, was[k])}
+    assert moved=={'trunk', 'head'} and np.isfinite(r.kp).all() and (r.losses>0).all()
+    assert same(run(model, person(0), SELF), r)
+
+@both
+def test_self_training_does_not_look_at_labels_or_weights_of_the_clip(run, model):
+    c = person(2)
+    assert same(run(model, no_joints(c), SELF), run(model, replace(c, weight=np.full(c.vis.shape, .1)), SELF))
+
+def test_a_joint_is_weighed_by_the_height_of_its_peak(model):
+    c, a = person(0), Adaptation(model, person(0), SELF)
+    a.label([0,3])
+    kp,height = consensus(model, c, [0,3])
+    assert np.array_equal(a.pseudo_labels[[0,3]], np.dstack([kp, height.clip(0, 1)])) and np.isnan(a.pseudo_labels[1]).all()
+
+def test_self_training_brings_the_answers_towards_the_consensus():
+    net = tiny_model().eval()
+    c = person(4, frames=8)
+    agreed,_ = consensus(net, c)
+    far = lambda m: np.linalg.norm(predict(m, c)[0]-agreed, axis=-1).mean()
+    assert far(offline(net, c, replace(SELF, lr=3e-3, epochs=8.)).model)<far(net)
 
 
 # --- the authors' variants

@@ -113,7 +113,8 @@ def demo_command(
     if recipe.data.root: clips = some_clips(clips, args.clips)
     out = Path(recipe.out)
     result = print_comparison(model, path, clips, args, ('before', 'online', 'offline'),
-                              replace(card_settings(path), seed=args.seed), out, data=recipe.data.kind, people_seed=args.seed, absent=absent)
+                              replace(card_settings(path), seed=args.seed), out, data=recipe.data.kind,
+                              people_seed=args.seed, absent=absent)
     say('drawing the figure and the video')
     demo_figure(out / 'demo.png', model, clips, result, out / 'predictions')
     write_demo_video(clips[0], out)
@@ -475,7 +476,8 @@ def add_file(
 
 
 CODES = ("ttp COMMAND --help explains a command and gives an example.\n\nexit codes:\n"
-         "  0    done\n  1    done, but standard output could not be written\n  2    wrong usage: options, files or settings that do not fit\n"
+         "  0    done\n  1    done, but standard output could not be written\n"
+         "  2    wrong usage: options, files or settings that do not fit\n"
          "  3    unusable input: a video that cannot be read, or in which nobody can be found\n"
          "  4    done, but the guard kept the joints of the unadapted model\n"
          "  130  interrupted (Ctrl-C); what was done is saved, --resume goes on\n"

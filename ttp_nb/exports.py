@@ -159,7 +159,8 @@ def _frame(r, i):
     "Frame `i` of result `r` for keypoints.json."
     before = {} if r.before_kp is None else {'before': _triples(r.before_kp[i], r.before_conf[i])}
     name = {} if r.names is None else {'name': r.names[i]}
-    return dict(index=int(r.index[i])) | name | dict(time=_number(r.times[i]), box=[_number(v) for v in r.boxes[i].tolist()],
+    box = [_number(v) for v in r.boxes[i].tolist()]
+    return dict(index=int(r.index[i])) | name | dict(time=_number(r.times[i]), box=box,
                                                      keypoints=_triples(r.kp[i], r.conf[i])) | before
 
 def write_keypoints(
@@ -255,7 +256,8 @@ def _label(text, otherwise):
 
 def _check_folder(folder):
     "Raises TTPError where `folder` holds anything but an earlier export."
-    if folder.exists() and not folder.is_dir(): raise TTPError(f'{folder} is no folder: move it, or choose another one.')
+    if folder.exists() and not folder.is_dir():
+        raise TTPError(f'{folder} is no folder: move it, or choose another one.')
     files = sorted(p for p in folder.iterdir() if p.name not in ('.DS_Store', 'Thumbs.db')) if folder.exists() else []
     other = [p for p in files if not p.match('*_keypoints.json')]
     if not other and files and _MARK not in files[0].read_text('utf-8', 'replace'): other = files

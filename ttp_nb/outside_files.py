@@ -15,8 +15,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import scipy
 import yaml
-from scipy.io import loadmat, whosmat
 
 from .basics import TTPError
 
@@ -192,11 +192,12 @@ def file_mat(
     "Some arrays of a MATLAB file; raises `TTPError` for what is none or promises too much."
     most = max(_RATIO*check_file(path).stat().st_size, MOST_BYTES['small'])
     try:
-        for name, shape, kind in whosmat(path):
+        for name, shape, kind in scipy.io.whosmat(path):
             if name not in names: continue
             if kind not in _PLAIN and not records: raise ValueError(f'{name} is of {kind}, not of numbers')
             if 8*math.prod(map(int, shape)) > most: raise ValueError(f'{name} promises {shape} entries')
-        return {name: value for name, value in loadmat(path, variable_names=list(names)).items() if name in names}
+        found = scipy.io.loadmat(path, variable_names=list(names))
+        return {name: value for name, value in found.items() if name in names}
     except Exception as e:   # scipy, zlib, numpy: all kinds
         why = ' '.join(str(e).split())[:200] or type(e).__name__
         raise TTPError(f'{path}: not a readable MATLAB file ({why}). Copy it again.') from e

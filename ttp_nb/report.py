@@ -532,7 +532,7 @@ def try_writers(
     folder, # for the results
     formats=(), # words of `EXPORTS`
 ):
-    "Writes one made-up frame in every way that the results will be, and removes it; raises `TTPError` where that fails."
+    "Writes one made-up frame in every way the results will be, and removes it; raises `TTPError` where that fails."
     folder = Path(folder)
     for name in ('overlay.mp4', 'report.html', 'profile.safetensors', 'profile.json'):
         if (folder/name).is_dir(): raise TTPError(f'{folder/name} is a folder, where a file is to be written: move it, '

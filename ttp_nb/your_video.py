@@ -718,7 +718,8 @@ def write_results(
 )->Result: # smoothed, if that was asked for
     "Gathers the answers and writes everything."
     summary = run_summary(task.run, why)
-    about = {**about, 'exports': [*job.exports], 'guard': {k: summary[k] for k in ('why', 'stopped', 'events', 'checks')}}
+    guard = {k: summary[k] for k in ('why', 'stopped', 'events', 'checks')}
+    about = {**about, 'exports': [*job.exports], 'guard': guard}
     wanted = joints_to_write(job, task.trained.cfg.skeleton)
     answered = results_of(task, why, video, boxes, about).in_joints_of(wanted)
     result = smoothed(answered, job.mode) if job.smooth else answered
