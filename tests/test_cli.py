@@ -719,7 +719,8 @@ def test_writers_are_tried_before_the_work(own, tmp_path, monkeypatch, way):
     else: (out/way).mkdir()
     before = sorted(out.rglob('*'))
     monkeypatch.setattr(your_video, 'load_networks', no_drawing(monkeypatch))
-    refused(own(export='openpose,coco'), out, {'thesis': 'thesis.txt', 'no encoder': 'no encoder'}.get(way, way.split()[0]))
+    says = {'thesis': 'thesis.txt', 'openpose is a file': 'openpose is no folder'}.get(way, way)
+    refused(own(export='openpose,coco'), out, says)
     assert sorted(out.rglob('*'))==before
 
 
@@ -767,8 +768,8 @@ def test_streams_are_given_back(ttp, videos):
     assert before==(sys.stdout, sys.stderr, signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
 
 def test_probe_needs_no_torch(videos):
-    code = f"import sys; from ttp_nb.cli import main; main(['probe', {str(videos/'a.mp4')!r}]); print('torch' in sys.modules)"
-    r = fresh(code)
+    film = str(videos/'a.mp4')
+    r = fresh(f"import sys; from ttp_nb.cli import main; main(['probe', {film!r}]); print('torch' in sys.modules)")
     assert r.returncode==0 and r.stdout.endswith('False\n') and '80x64' in r.stdout, r.stderr
 
 @pytest.mark.parametrize('module', ['ttp_nb', 'ttp_nb.cli'])

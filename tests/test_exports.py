@@ -276,6 +276,31 @@ def test_frames_that_were_left_out_keep_their_numbers(tmp_path):
         assert d['index'].tolist() == [2,30,999999]
 
 
+def test_names_of_images_come_through(tmp_path):
+    "Every format carries them; commas, quotes and lone surrogates included; folders in between are kept."
+    names = ('a.jpg', 'b,"c".png', '\udcff.tif')
+    r = made(3, names=names)
+    export(r, tmp_path, EXPORTS)
+    for x in (read_keypoints(tmp_path/'keypoints.json'), read_npz(tmp_path/'keypoints.npz'), r.in_joints_of(PENN13)):
+        assert x.names==names and x.index.tolist()==[7,8,9]
+    assert [c['file_name'] for c in strict(tmp_path/'coco.json')]==list(names)
+    assert [strict(p)['file_name'] for p in sorted((tmp_path/'openpose').iterdir())]==list(names)
+    dlc = read_deeplabcut(tmp_path/'deeplabcut.csv')
+    assert dlc['names'][:2]==names[:2] and 'index' not in dlc
+    close(dlc['kp'], r.kp)
+
+def test_names_that_say_nothing_or_do_not_fit():
+    assert made(3, names=['000007', '8', '09']).names is None and made(3, names=['000000', '1', '2']).names
+    with pytest.raises(TTPError, match='2 names for 3 frames'): made(3, names=['a', 'b'])
+
+def test_confidences_are_between_0_and_1(tmp_path):
+    r = made(1, Skeleton('s', ['a', 'b', 'c']), kp=[[[1,2],[3,4],[5,6]]], conf=[[1.017,-.2,np.nan]], before_kp=None,
+             before_conf=None)
+    export(r, tmp_path, EXPORTS)
+    assert np.array_equal(r.conf, [[1,0,np.nan]], equal_nan=True)
+    assert strict(tmp_path/'coco.json')[0]['keypoints']==[1,2,1,3,4,0,5,6,0]
+    assert strict(tmp_path/'keypoints.json')['frames'][0]['keypoints']==[[1,2,1],[3,4,0],[5,6,None]]
+
 def test_export_writes_what_is_asked(tmp_path):
     assert [p.name for p in export(made(), tmp_path/'a')] == ['keypoints.json']
     two = export(made(), tmp_path/'b', ['dlc', 'coco'])

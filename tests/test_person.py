@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from ttp_nb import ready_estimator as ready_module
 from ttp_nb.basics import TTPError, shipped
 from ttp_nb.clips import Clip
-from ttp_nb.video import Frames, UnusableInput, open_frames, write_mp4
+from ttp_nb.video import UnusableInput, open_frames, write_mp4
 from ttp_nb.penn import penn_clips, read_penn_label
 from ttp_nb.person import (Track, box_doubts, choose, fill_gaps, find_person, follow, numbering_of, parse_box,
                            people_detector, person_boxes, read_boxes, track_boxes, whole_frame)
@@ -185,7 +185,8 @@ def test_following_counts_what_could_not_be_read(tmp_path):
         other,_ = person_boxes(frames, point, see, every=1)
         assert np.abs(other[:,0]-[140-number(img)-10 for img in frames])[2:-2].max()<1
     for lost in ('6', '0006.png'):
-        with pytest.raises(TTPError, match=f'frame {lost} could not be read'): person_boxes(frames, f'at:1,2,{lost}', see)
+        with pytest.raises(TTPError, match=f'frame {lost} could not be read'):
+            person_boxes(frames, f'at:1,2,{lost}', see)
 
 def test_gaps_are_bridged_by_number(tmp_path):
     frames = broken(tmp_path/'f', 10, (2,3,4,5))
@@ -199,15 +200,17 @@ def test_gaps_are_bridged_by_number(tmp_path):
 def test_a_box_that_is_mostly_outside():
     f = numbered(4)
     assert not box_doubts(f, np.array([[-40,10,60,110.]]*4), lambda img: [])
-    (note,) = box_doubts(f, np.array([[-40,10,60,110.], [-70,10,60,110], [100,60,300,300], [0,0,159,119]]), lambda img: [])
+    boxes = np.array([[-40,10,60,110.], [-70,10,60,110], [100,60,300,300], [0,0,159,119]])
+    (note,) = box_doubts(f, boxes, lambda img: [])
     assert note=='more than half of the box lies outside of the frame in 2 of 4 frames (1, 2)'
     assert note in person_boxes(f, '-70,10,60,110', lambda img: [])[1][-1].replace('4 of 4 frames (0, 1, 2, 3)',
                                                                                      '2 of 4 frames (1, 2)')
 
 def test_a_box_that_is_far_too_large():
     f,see = numbered(9), lambda img: [box(80, h=40), box(10, h=110, score=.3)]
-    for given,says in ((box(80, h=40), ''), (box(80, h=70), ''), ([0,0,159,119], '4.0 times'), (box(80, h=100), '2.5 times')):
-        notes = box_doubts(f, np.array([given[:4]]*9, float), see)
+    for b,says in ((box(80, h=40), ''), (box(80, h=70), ''), ([0,0,159,119], '4.0 times'),
+                   (box(80, h=100), '2.5 times')):
+        notes = box_doubts(f, np.array([b[:4]]*9, float), see)
         assert says in ''.join(notes) and len(notes)==bool(says)
     assert not box_doubts(f, np.array([box(20, w=30, h=110)[:4]]*9), see)       # nobody who is sure is in this one
 
@@ -455,7 +458,8 @@ def test_one_entry(tmp_path, monkeypatch):
     for text,says in (('me', 'neither four'), ('x'*5000, 'neither four'), ('1,2,3', '3 numbers'),
                       ('no.csv', 'cannot be read'), ('at:1,2', 'at:x,y,frame'), ('at:', 'at:x,y,frame'),
                       ('at:1,nan,2', 'at:x,y,frame'), ('at:1,2,nan', 'no frame nan'),
-                      ('at:1,2,4', 'no frame 4; the video has 4, 0 to 3'), ('frames', 'neither'), ('12', '1 numbers'), ('\0', 'neither')):
+                      ('at:1,2,4', 'no frame 4; the video has 4, 0 to 3'),
+                      ('frames', 'neither'), ('12', '1 numbers'), ('\0', 'neither')):
         with pytest.raises(TTPError, match=says): person_boxes(f, text, lambda f: [box(50)])
     with pytest.raises(TTPError, match='no frames'): person_boxes(f[:0], 'frame')
 

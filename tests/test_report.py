@@ -318,3 +318,19 @@ def test_portrait_video(tmp_path):
 
 def test_public_names():
     assert set(report.__all__)>={'write_overlay','write_report','side_by_side','verdict','measures','most_changed'}
+
+
+# --- frames have the source's numbers and names
+
+def test_frames_are_called_by_number_and_name(tmp_path):
+    r = made(6, index=[0,1,5,6,7,9], names=[f'img{i}.png' for i in (0,1,5,6,7,9)])
+    for mode,says in (('online', 'Rolled back, frames 5 to 7: limbs.'),
+                      ('offline', 'Rolled back, steps 2 to 5: limbs.')):
+        write_report(r, STORY|dict(mode=mode, events=[[2,5,'limbs']]), frames_of(r), tmp_path/'r.html')
+        text = Reader((tmp_path/'r.html').read_text('utf-8')).text
+        assert says in text and 'Frame 9 (img9.png)' in text
+
+def test_writers_that_are_tried_leave_nothing(tmp_path):
+    (tmp_path/'mine.txt').write_text('x')
+    report.try_writers(tmp_path, ['coco', 'dlc', 'npz', 'openpose'])
+    assert [p.name for p in tmp_path.iterdir()]==['mine.txt']
