@@ -169,6 +169,7 @@ class TTPConfig:
     views:int = 1 # so many of `VIEWS` make a pseudo-label (ours); 1: an anchor
     answer_views:int = 1 # so many are averaged for each answer (ours)
     color_jitter:float = 0. # share of the pairs that change colours and light (ours)
+    trunk_rate:float = 1. # the trunk's part of the learning rate (paper: 1)
     reset_every:int = 0 # online: take the trained weights again after so many frames; 0: never
     first_only:bool = False # online: steps at the first frame only
     authors_rules:bool = False # the authors' conventions; exactly their code with `anchor_weight=0`
@@ -178,7 +179,7 @@ def self_training(
     **changes, # of `TTPConfig`
 )->TTPConfig: # what `people_joint` is personalised with
     "Self-training on the consensus of ten views, without reconstruction (ours)."
-    ours = dict(self_supervised_weight=0., views=10, color_jitter=.5, epochs=2.)
+    ours = dict(self_supervised_weight=0., views=10, color_jitter=.5, trunk_rate=.1)
     return TTPConfig(**{**ours, **changes})
 
 # %% ../nbs/14_personalization.ipynb #01d2742a
@@ -217,7 +218,11 @@ def start_copy(
         raise TTPError("Only a joint model can be personalised: "
                        "a baseline cannot learn from unlabelled frames.")
     model = copy.deepcopy(model)
-    return model, torch.optim.Adam(freeze(model, cfg.authors_rules), cfg.lr)
+    moving = freeze(model, cfg.authors_rules)
+    of_trunk = set(model.trunk.parameters())
+    groups = [{'params': [p for p in moving if p in of_trunk], 'lr': cfg.trunk_rate * cfg.lr},
+              {'params': [p for p in moving if p not in of_trunk]}]
+    return model, torch.optim.Adam(groups, cfg.lr)
 
 # %% ../nbs/14_personalization.ipynb #3da648c4
 @patch
