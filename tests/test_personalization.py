@@ -376,7 +376,8 @@ def test_a_joint_is_weighed_by_the_height_of_its_peak(model):
     c, a = person(0), Adaptation(model, person(0), SELF)
     a.label([0,3])
     kp,height = consensus(model, c, [0,3])
-    assert np.array_equal(a.pseudo_labels[[0,3]], np.dstack([kp, height.clip(0, 1)])) and np.isnan(a.pseudo_labels[1]).all()
+    assert np.array_equal(a.pseudo_labels[[0,3]], np.dstack([kp, height.clip(0, 1)]))
+    assert np.isnan(a.pseudo_labels[1]).all()
 
 def test_self_training_learns_what_the_views_agreed_on(model):
     losses = offline(model, person(4, frames=8), replace(SELF, batch=8, lr=3e-3, epochs=10.)).losses
