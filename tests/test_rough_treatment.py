@@ -11,7 +11,9 @@ import numpy as np, pytest, torch
 from tqdm.auto import tqdm
 from tiny import RECIPE, global_state, noise_clip, people, person, tiny_model, used_model, weights
 from ttp_nb import your_video
-from ttp_nb.basics import TTPError, bounded_npz, lock_owner, read_tensors, run_lock, sealed
+from ttp_nb.basics import TTPError, read_tensors, sealed
+from ttp_nb.outside_files import file_arrays
+from ttp_nb.run_folders import lock_owner, run_lock
 from ttp_nb.checkpoints import (apply_profile, load_model, read_card, read_state, save_model, save_profile)
 from ttp_nb.experiments import evaluate
 from ttp_nb.guard import GuardConfig, guarded
@@ -323,10 +325,10 @@ def test_files_that_promise_too_much(tmp_path):
     assert len(big)==len(data.getvalue()) and big!=data.getvalue()
     for what in (big, bytes(2**29)):
         with zipfile.ZipFile(tmp_path/'a.npz', 'w', zipfile.ZIP_DEFLATED) as z: z.writestr('kp.npy', what)
-        with pytest.raises(TTPError) as e: bounded_npz(tmp_path/'a.npz')
+        with pytest.raises(TTPError) as e: file_arrays(tmp_path/'a.npz')
         one_line(e, tmp_path/'a.npz')
     np.savez(tmp_path/'a.npz', kp=np.array([{}], object))
-    with pytest.raises(TTPError): bounded_npz(tmp_path/'a.npz')
+    with pytest.raises(TTPError): file_arrays(tmp_path/'a.npz')
     with zipfile.ZipFile(tmp_path/'s.pt', 'w', zipfile.ZIP_DEFLATED) as z: z.writestr('archive/data.pkl', bytes(10**8))
     with pytest.raises(TTPError, match='s.pt'): read_state(tmp_path/'s.pt')
 
@@ -629,7 +631,7 @@ def test_a_child_does_not_keep_its_parents_lock(tmp_path):
     "As a worker process would, that outlives its killed parent for a while."
     code = f'''
 import os, sys, time
-from ttp_nb.basics import run_lock
+from ttp_nb.run_folders import run_lock
 with run_lock({str(tmp_path/'out')!r}):
     if not os.fork(): time.sleep(60); os._exit(0)
     print('locked', flush=True)

@@ -16,12 +16,13 @@ from time import process_time
 
 import numpy as np
 
-from .basics import TTPError, atomic_path, bounded_json, is_sealed, sealed, set_aside, shipped
+from .basics import TTPError, atomic_path, bounded_json, is_sealed, sealed, shipped
 from .metrics import bootstrap
 from .clips import in_memory, predict
 from .checkpoints import checksum
 from .personalization import TTPConfig, offline
 from .outside_files import file_name
+from .run_folders import set_aside
 from .penn import penn_clips
 from .drawn_people import new_people, synthetic_clips
 from .official_weights import load_any_model

@@ -28,9 +28,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ttp_nb.basics import (
-    TTPError, atomic_path, bounded_json, bounded_npz, is_sealed, remove_parts, run_lock, sealed,
-    set_aside)
+from .basics import TTPError, atomic_path, bounded_json, is_sealed, sealed
 from .perceptual import PerceptualLoss
 from .skeletons import Skeleton, draw_pose
 from .joint_model import JointModel
@@ -38,7 +36,8 @@ from .metrics import clip_pck, gain, pck, pck_summary
 from .clips import Clip, in_memory, predict
 from .checkpoints import check_joints, checksum
 from .personalization import Adaptation, TTPConfig, adapt, answer, consensus
-from .outside_files import file_name
+from .outside_files import file_arrays, file_name
+from .run_folders import remove_parts, run_lock, set_aside
 from .official_weights import load_any_model
 from .runs import crc_of
 from .baselines import clip_statistics
@@ -316,7 +315,7 @@ def read_predictions(
     "Predictions that were saved; raises `TTPError` where there are none."
     path = Path(folder) / f'{file_name(clip.name)}.npz'
     if not path.is_file(): raise TTPError(f"{path}: no predictions of this clip; run `ttp evaluate` first.")
-    arrays = bounded_npz(path)
+    arrays = file_arrays(path)
     scenarios = [name.removesuffix('_kp') for name in arrays if name.endswith('_kp')]
     found = {s: (arrays[f'{s}_kp'], arrays.get(f'{s}_conf')) for s in scenarios}
     T, J = len(clip), len(clip.skel)

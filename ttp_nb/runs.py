@@ -18,9 +18,10 @@ from fastcore.basics import patch
 from torch import nn
 from tqdm.auto import tqdm
 
-from .basics import TTPError, atomic_path, remove_parts, run_lock, set_aside
+from .basics import TTPError, atomic_path
 from .checkpoints import read_state, save_model, save_state
 from .training import TrainConfig, learning_rate, new_optimizer, train, validate
+from .run_folders import remove_parts, run_lock, set_aside
 
 # %% ../nbs/library/31_runs.ipynb #06fbd8e8
 @dataclass

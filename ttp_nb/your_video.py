@@ -26,15 +26,16 @@ from fastcore.basics import patch
 from tqdm.auto import tqdm
 from . import __version__
 
-from .basics import (
-    LazyFrames, TTPError, atomic_path, bounded_json, file_sha256, is_sealed, json_checksum,
-    remove_parts, run_lock, sealed, set_aside, to_disk)
+from ttp_nb.basics import (
+    LazyFrames, TTPError, atomic_path, bounded_json, file_sha256, is_sealed, json_checksum, sealed,
+    to_disk)
 from .skeletons import COCO17, PENN13, Skeleton
 from .joint_model import JointModel
 from .geometry import box_to_center_scale
 from .clips import Clip
 from .checkpoints import apply_profile, checksum, read_state, save_profile, save_state
 from .personalization import TTPConfig, answer
+from .run_folders import remove_parts, run_lock, set_aside
 from .images import IMAGE_TYPES, Frames
 from .video import input_errors, open_frames
 from .person import person_boxes
