@@ -366,7 +366,7 @@ def test_mirroring_on_top_is_compared_with_mirroring():
 def test_a_baseline_has_what_is_free(tmp_path):
     save_model(tiny_model('baseline'), tmp_path/'b.safetensors')
     r = quick(tmp_path/'b.safetensors', people(2), tmp_path/'out', ALL)
-    assert [x['scenario'] for x in r['rows']]==['before', 'mirrored', 'statistics']
+    assert [x['scenario'] for x in r['rows']]==['before', 'mirrored', 'statistics', 'views']
 
 def test_the_authors_rules_know_no_more_scenarios(path):
     with pytest.raises(TTPError, match='mirrored'):

@@ -329,7 +329,7 @@ def test_the_last_change_counts(file):
     (['model.vgg', '1'], ['model.vgg', 'true or false']), (['model.vgg', 'maybe'], ['model.vgg', 'true or false']),
     (['model.size', '64'], ['model.size', 'a list']), (['model.size', '[64, big]'], ['model.size', "'big'"]),
     (['data.actions', 'squat'], ['data.actions', 'a list']), (['model.skeleton', 'penn'], ['penn13', 'coco17']),
-    (['model.skeleton', '{name: x}'], ['model.skeleton']), (['training.lr', '[1'], ['training.lr [1', 'no yaml']),
+    (['model.skeleton', '{name: x}'], ['model.skeleton']), (['training.lr', '[1'], ["training.lr '[1'", 'no yaml']),
     (['TRAIN.LR', 'fast'], ['TRAIN.LR', "'fast'", 'a number']),
     (['MODEL.IS_IMM', 'perhaps'], ['MODEL.IS_IMM', 'true or false']),
     (['TRAIN.LR_STEP', '90'], ['TRAIN.LR_STEP', 'a list']),

@@ -8,7 +8,7 @@ import json, os, pickle, shutil
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest, torch
-import test_datasets as D
+import test_coco as C, test_datasets as D
 from scipy.io import loadmat, savemat
 from test_recipe_files import B, F, FILES, FINAL, J, N
 from tiny import first, leftovers, noise_clip, person, tiny_model
@@ -267,8 +267,8 @@ def coco(root):
     names = ('left_shoulder', 'right_shoulder', 'left_hip', 'right_hip', 'tail')
     g = np.random.default_rng(0)
     for file,videos in (('train', 'abc'), ('test', 'de')):
-        labels = D.coco({v: g.uniform(5, 40, (3,5,2)) for v in videos}, names, ((1,2), (3,4), (4,5)))
-        D.save(root, labels, f'{file}.json')
+        labels = C.coco({v: g.uniform(5, 40, (3,5,2)) for v in videos}, names, ((1,2), (3,4), (4,5)))
+        C.save(root, labels, f'{file}.json')
     return root
 
 @pytest.mark.parametrize('kind,write,joints,clips', [('bbc', bbc, 7, 2), ('hm36', hm36, 16, 2), ('coco', coco, 5, 2)])

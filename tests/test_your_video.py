@@ -623,7 +623,8 @@ def test_memory_stays_flat(run, monkeypatch):
     result = run(video, mode='online', box='200,100,440,400', cfg=replace(FAST, batch=1, anchor_weight=0.))
     assert len(result)==300 and max(kept)<=your_video.LATEST+1
     assert (rss[299]-rss[140])/2**20<30, rss
-    assert seen[1:]==list(range(300)), 'each frame is read once, in order; the first one also for its size'
+    assert seen[-300:]==list(range(300)), 'each frame is read once, in order'
+    assert len(seen)<=305, 'besides them the first one for its size, and a few to look whether the box can be right'
 
 
 # --- the lens

@@ -51,7 +51,7 @@ def ready_estimator(
     "MoveNet Lightning with its weights; raises `TTPError` where they cannot be read or do not fit."
     file = file or shipped('movenet_lightning')
     state = read_tensors(file)
-    net = ReadyEstimator()
+    with torch.random.fork_rng(devices=[]): net = ReadyEstimator()   # first weights are drawn, though not kept
     own = {k: v.shape for k, v in net.state_dict().items()}
     if own != {k: v.shape for k, v in state.items()}:
         raise TTPError(f"{file} holds no weights of MoveNet Lightning with its heads: "
