@@ -42,7 +42,8 @@ def train(out, resume=False, n=4, **kw):
 
 def video_job(out, mode, **changes):
     d = Path(os.environ['TTP_ROUGH'])
-    how = dict(source=d/'a.mp4', model=d/'m.safetensors', box=BOX, cfg=CALM if mode=='offline' else FAST, watch=WATCH, exports=('coco',))
+    cfg = CALM if mode=='offline' else FAST
+    how = dict(source=d/'a.mp4', model=d/'m.safetensors', box=BOX, cfg=cfg, watch=WATCH, exports=('coco',))
     return VideoJob(out=out, mode=mode, **how | changes)
 
 def personalize(out, mode, resume=False, say=lambda line: None, **changes):
