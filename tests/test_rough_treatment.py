@@ -568,6 +568,7 @@ def test_other_people_of_the_same_names_are_not_evaluated(d, tmp_path):
 def test_one_person_leaves_no_trace_in_the_next(mode):
     "Neither in the trained network nor in what comes out for somebody else."
     model = used_model()
+    for p in model.parameters(): p.grad = None   # of its own training
     was = weights(model)
     alone = guarded(model, person(1), mode, FAST, WATCH)
     guarded(model, person(0), mode, FAST, WATCH)
