@@ -1,10 +1,10 @@
 """BBC Pose, Human3.6M and DeepLabCut's format as clips: numbers by hand, hostile pickles, broken files."""
 import builtins, csv, os, pickle, pickletools, shutil, struct
 from pathlib import Path
-import cv2, numpy as np, pytest
+import numpy as np, pytest
 from scipy.io import savemat
 from ttp_nb import datasets
-from ttp_nb.basics import TTPError
+from test_coco import image, says
 from ttp_nb.skeletons import BBC7, H36M16, Skeleton
 from ttp_nb.geometry import box_to_center_scale
 from ttp_nb.metrics import clip_pck, pck, within_pixels
@@ -13,18 +13,6 @@ from ttp_nb.skeleton_files import write_skeleton
 from ttp_nb.images import natural
 from ttp_nb.datasets import (_dlc_labels, bbc_clips, dlc_clips, frames_apart, hm36_clips, image_frames, image_paths,
                              located, read_hm36_labels, slashed)
-
-
-def image(path, size=(64,48), value=90):
-    "A plain image of this (width, height)."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((size[1],size[0],3), value, np.uint8))
-
-
-def says(what, f, *args, **kw):
-    "The message of the TTPError that this call must raise."
-    with pytest.raises(TTPError, match=what) as e: f(*args, **kw)
-    return str(e.value)
 
 
 # --- BBC Pose

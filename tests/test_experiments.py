@@ -368,6 +368,19 @@ def test_a_baseline_has_what_is_free(tmp_path):
     r = quick(tmp_path/'b.safetensors', people(2), tmp_path/'out', ALL)
     assert [x['scenario'] for x in r['rows']]==['before', 'mirrored', 'statistics', 'views']
 
+def test_names_that_no_file_may_have_are_gone_on_from_and_begun_anew(path, tmp_path, monkeypatch):
+    "A clip's name becomes a file's in one place, whoever looks for the file."
+    clips = [replace(p, name=name) for p,name in zip(people(2), ('cam:1', 'a b%'))]
+    whole = quick(path, clips, tmp_path/'out')
+    before = saved(tmp_path/'out')
+    assert len(before)==2 and not any(c in stem for stem in before for c in ':')
+    def refuse(*a, **kw): raise AssertionError('done before')
+    monkeypatch.setattr(experiments, 'clip_scenarios', refuse)
+    assert quick(path, clips, tmp_path/'out', resume=True)==whole
+    monkeypatch.undo()
+    assert quick(path, clips[:1], tmp_path/'out')['per_clip']==whole['per_clip'][:1]
+    assert len(saved(tmp_path/'out'))==1, 'predictions of the evaluation that was replaced'
+
 def test_the_authors_rules_know_no_more_scenarios(path):
     with pytest.raises(TTPError, match='mirrored'):
         list(run_clips(load_model(path), people(1), ('mirrored',), replace(FAST, authors_rules=True)))

@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest, torch
 from tiny import IN_USE, same_weights, tiny_model, weights
 from ttp_nb.basics import TTPError
-from ttp_nb.checkpoints import load_model
+from ttp_nb.checkpoints import load_model, save_model
 from ttp_nb.joint_model import JointModel, baseline, paper_config
-from ttp_nb.official_weights import load_official, official_config, read_official_model, to_official
+from ttp_nb.official_weights import card_settings, load_official, official_config, read_official_model, to_official
+from ttp_nb.personalization import TTPConfig
 from ttp_nb.skeletons import BBC7, H36M16
 
 SHORT = dict(size=(32,32), vgg=False, dropout=0.)
@@ -93,3 +94,15 @@ def test_another_network_in_the_file_is_named(tmp_path):
     torch.save(state, tmp_path/'x.pth')
     with pytest.raises(TTPError, match='x.pth.*1 missing .image_renderer.layer2.0.weight'):
         read_official_model(tmp_path/'x.pth', **SHORT)
+
+
+# --- how a network is personalised
+
+def test_the_card_says_how_a_network_is_personalised(tmp_path):
+    save_model(tiny_model(), tmp_path/'plain.safetensors')
+    save_model(tiny_model(), tmp_path/'own.safetensors', personalization=dict(lr=3e-4, views=10))
+    save_model(tiny_model(), tmp_path/'odd.safetensors', personalization=dict(speed=3))
+    assert card_settings(tmp_path/'plain.safetensors')==card_settings('theirs.pth')==TTPConfig()
+    assert card_settings(tmp_path/'own.safetensors')==TTPConfig(lr=3e-4, views=10)
+    with pytest.raises(TTPError, match="odd.safetensors: its card's 'personalization' does not fit.*speed"):
+        card_settings(tmp_path/'odd.safetensors')

@@ -1,8 +1,9 @@
 """JHMDB, LSP, LSPET and COCO in their published layouts: tiny files, broken files, and the real ones where they are."""
-import json, os, zlib
+import os, zlib
 from pathlib import Path
 import av, cv2, numpy as np, pytest
 from scipy.io import savemat
+from test_coco import person, photos, write_coco
 from ttp_nb.basics import TTPError
 from ttp_nb.skeletons import BBC7, COCO17, JHMDB15, LSP14, PENN13, PEOPLE18, Skeleton
 from ttp_nb.metrics import pck, torso_size
@@ -270,30 +271,6 @@ def test_lsp_files_that_are_broken(tmp_path):
     says("not one image of 'test' is there; the first is images/im1001.jpg", lsp_clips, tmp_path)
 
 
-# --- COCO
-
-def person(i, image=1, seed=0, v=2, **more):
-    xy = np.random.default_rng(seed).uniform(5, 40, (17,2)).round(1)
-    return dict(id=i, image_id=image, category_id=1, bbox=[10,5,30,40], iscrowd=0, num_keypoints=17,
-                keypoints=np.c_[xy, np.full(17, v)].ravel().tolist()) | more
-
-
-def coco(people, images=2, sizes=True, names=COCO17.joints):
-    records = [dict(id=i, file_name=f'{i:012d}.jpg') | (dict(width=60+i, height=50) if sizes else {})
-               for i in range(1, images+1)]
-    return dict(images=records, annotations=people, categories=[dict(id=1, name='person', keypoints=list(names))])
-
-
-def write_coco(path, content, folder, missing=()):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    for im in content['images']:
-        if im['id'] not in missing:
-            cv2.imwrite(str(folder/im['file_name']), np.full((50,im.get('width', 60),3), 50*im['id'], np.uint8))
-    path.write_text(json.dumps(content))
-    return path
-
-
 # --- joint sets
 
 def clip_of(skel, T=2, **kw):
@@ -340,8 +317,8 @@ def test_joint_sets_that_share_nothing():
 
 def test_read_clips(tmp_path, jhmdb, lsp):
     root = tmp_path/'coco'
-    write_coco(root/'test.json', coco([person(1), person(2)]), root)
-    write_coco(root/'train.json', coco([person(3)]), root)
+    write_coco(root/'test.json', photos([person(1), person(2)]), root)
+    write_coco(root/'train.json', photos([person(3)]), root)
     names = {s:[c.name[-1] for c in read_clips('coco', root, s)[0]] for s in ('train','test','all')}
     assert names==dict(train=['3'], test=['1','2'], all=['3','1','2'])
     assert len(read_clips('coco', root/'test.json', 'train')[0])==2
@@ -362,7 +339,7 @@ def test_read_clips(tmp_path, jhmdb, lsp):
 def test_read_clips_of_coco_itself(tmp_path):
     for part,n in (('train',1), ('val',2)):
         write_coco(tmp_path/'annotations'/f'person_keypoints_{part}2017.json',
-                   coco([person(10*n+i) for i in range(n+1)]), tmp_path/f'{part}2017')
+                   photos([person(10*n+i) for i in range(n+1)]), tmp_path/f'{part}2017')
     assert {s:len(read_clips('coco', tmp_path, s)[0]) for s in ('train','test','all')}==dict(train=2, test=3, all=5)
     (tmp_path/'annotations'/'person_keypoints_train2017.json').unlink()
     says('person_keypoints_train2017.json', read_clips, 'coco', tmp_path, 'train')

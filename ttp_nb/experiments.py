@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ADAPT', 'SCENARIOS', 'FREE', 'ALL', 'clip_scenarios', 'adapted', 'asked', 'go_on_from', 'joint_hits', 'pck_of',
            'score', 'number', 'table_rows', 'paired_gain', 'show_table', 'run_clips', 'in_processes', 'deaf_to_ctrl_c',
-           'begin_worker', 'label_checksum', 'marks_of', 'per_clip', 'summary', 'save_clip', 'read_predictions',
-           'old_results', 'finished_clips', 'sound_predictions', 'check_same', 'is_of', 'begin_anew', 'evaluate',
-           'evaluate_in', 'check_people', 'check_labelled', 'pose_grid', 'close_up', 'crop_window', 'gain_bars',
-           'adaptation_curves', 'adaptation_curve', 'curve_axes', 'demo_figure']
+           'begin_worker', 'label_checksum', 'marks_of', 'per_clip', 'summary', 'predictions_file', 'save_clip',
+           'read_predictions', 'old_results', 'finished_clips', 'sound_predictions', 'check_same', 'is_of',
+           'begin_anew', 'evaluate', 'evaluate_in', 'check_people', 'check_labelled', 'pose_grid', 'close_up',
+           'crop_window', 'gain_bars', 'adaptation_curves', 'adaptation_curve', 'curve_axes', 'demo_figure']
 
 # %% ../nbs/library/42_experiments.ipynb #57d80b5a
 import json
@@ -82,9 +82,9 @@ def adapted(
     frames = {s: [] for s in wanted}   # online: the answers to each, with the weights of its moment
     for _ in adapt(a, mode):
         if mode == 'online':
-            for s in wanted: frames[s].append(asked(a.model, clip, [a.done - 1], s == mode, cfg))
+            for s in wanted: frames[s].append(asked(a.model, clip, [a.done - 1], s != mode, cfg))
     if means is not None: means[mode] = a.model.perceptual.mean.tolist()
-    if mode == 'offline': return {s: asked(a.model, clip, None, s == mode, cfg) for s in wanted}
+    if mode == 'offline': return {s: asked(a.model, clip, None, s != mode, cfg) for s in wanted}
     return {s: tuple(map(np.concatenate, zip(*answers))) for s, answers in frames.items()}
 
 
@@ -92,11 +92,11 @@ def asked(
     model:JointModel, # adapted
     clip:Clip, # the person
     frames:list|None, # which ones; None: all
-    plain:bool, # by the configuration; else with the mirrored frames
+    mirror:bool, # with the mirrored frames; else as the configuration says
     cfg:TTPConfig, # its `answer_views`
 )->tuple: # (T,J,2) joints, (T,J) confidence
     "The answers of an adapted network."
-    return answer(model, clip, frames, cfg.answer_views) if plain else predict(model, clip, frames, mirror=True)
+    return predict(model, clip, frames, mirror=True) if mirror else answer(model, clip, frames, cfg.answer_views)
 
 
 def go_on_from(
@@ -293,6 +293,14 @@ def summary(
     return sealed({**result, 'normalisers': dict(means)} if means else result)
 
 # %% ../nbs/library/42_experiments.ipynb #bf03adc4
+def predictions_file(
+    folder, # of the predictions
+    name:str, # of a clip
+)->Path: # whether it is there or not
+    "Where the predictions of a clip lie; raises `TTPError` for a name that cannot be one of a file."
+    return Path(folder) / f'{file_name(name)}.npz'
+
+
 def save_clip(
     out:Path, # the folder
     clip:Clip, # just done
@@ -302,7 +310,7 @@ def save_clip(
     "Writes a clip's predictions and the table, each whole or not at all."
     arrays = {}
     for s, (kp, conf) in found.items(): arrays |= {f'{s}_kp': kp, f'{s}_conf': conf}
-    with atomic_path(out / 'predictions' / f'{file_name(clip.name)}.npz') as tmp:
+    with atomic_path(predictions_file(out / 'predictions', clip.name)) as tmp:
         with open(tmp, 'wb') as f: np.savez_compressed(f, **arrays)
     text = json.dumps(result, indent=1, allow_nan=False) + '\n'
     with atomic_path(out / 'results.json') as tmp: tmp.write_text(text, encoding='utf-8')
@@ -313,7 +321,7 @@ def read_predictions(
     clip:Clip, # whose
 )->dict: # as `clip_scenarios` gave it
     "Predictions that were saved; raises `TTPError` where there are none."
-    path = Path(folder) / f'{file_name(clip.name)}.npz'
+    path = predictions_file(folder, clip.name)
     if not path.is_file(): raise TTPError(f"{path}: no predictions of this clip; run `ttp evaluate` first.")
     arrays = file_arrays(path)
     scenarios = [name.removesuffix('_kp') for name in arrays if name.endswith('_kp')]
@@ -370,7 +378,7 @@ def sound_predictions(
     say, # called with a line for the user
 )->dict: # of `read_predictions`; {} where they cannot be used
     "Predictions that are as they were saved; others are set aside."
-    path = out / 'predictions' / f'{clip.name}.npz'
+    path = predictions_file(out / 'predictions', clip.name)
     if not path.is_file(): return {}
     try:
         found = read_predictions(path.parent, clip)
@@ -407,10 +415,8 @@ def begin_anew(
     old:dict, # of `old_results`
 ):
     "Removes an earlier evaluation, so that nothing of it lies beside the new one."
-    names = {f"{c['name']}.npz" for c in old.get('per_clip', [])}
     (out / 'results.json').unlink(missing_ok=True)
-    for path in (out / 'predictions').glob('*.npz'):
-        if path.name in names: path.unlink()
+    for c in old.get('per_clip', []): predictions_file(out / 'predictions', c['name']).unlink(missing_ok=True)
 
 # %% ../nbs/library/42_experiments.ipynb #621796ca
 def evaluate(
@@ -450,7 +456,7 @@ def evaluate_in(
 )->dict: # what results.json holds
     "Does the clips that are not done."
     remove_parts(out, ['results.json'])
-    remove_parts(out / 'predictions', [f'{clip.name}.npz' for clip in clips])
+    remove_parts(out / 'predictions', [predictions_file(out, clip.name).name for clip in clips])
     known, means = finished_clips(out, clips, head, scenarios, say) if resume else ({}, {})
     old = old_results(out, say)
     if old.get('per_clip') and not resume: check_people(old, clips, out)

@@ -177,7 +177,7 @@ class TTPConfig:
 
 def self_training(
     **changes, # of `TTPConfig`
-)->TTPConfig: # what `people_joint` is personalised with
+)->TTPConfig: # no default of any network that comes with the project
     "Self-training on the consensus of ten views, without reconstruction (ours)."
     ours = dict(self_supervised_weight=0., views=10, color_jitter=.5, trunk_rate=.1)
     return TTPConfig(**{**ours, **changes})
