@@ -167,8 +167,10 @@ def _place(images, path, folder=None):
     files = located([image.name for image in images], folders)
     if not files:
         first = images[0].name if images else 'none'
-        raise TTPError(f"{path}: not one of its {len(images)} images is in {', '.join(map(str, folders))}; the first "
-                       f'is {first}. Put the images there.')
+        others = ', '.join(os.path.relpath(other, here) for other in near[1:])
+        looked = folder or f'{here}, nor, from there, in {others}'
+        raise TTPError(f'{path}: not one of its {len(images)} images is in {looked}; the first is {first}. '
+                       'Put the images there.')
     for image in images: image.file = files[image.name]
 
 def _check_sizes(images, path):

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -534,6 +535,7 @@ def try_writers(
 ):
     "Writes one made-up frame in every way the results will be, and removes it; raises `TTPError` where that fails."
     folder = Path(folder)
+    made = [f for f in (folder, *folder.parents) if not f.exists()]
     for name in ('overlay.mp4', 'report.html', 'profile.safetensors', 'profile.json'):
         if (folder/name).is_dir(): raise TTPError(f'{folder/name} is a folder, where a file is to be written: move it, '
                                                   'or choose another output folder.')
@@ -545,4 +547,7 @@ def try_writers(
         export(made_up, trial, formats)
         write_overlay(made_up, frames, trial/'overlay.mp4')
         write_report(made_up, {}, frames, trial/'report.html')
-    finally: shutil.rmtree(trial, ignore_errors=True)
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
+        for empty in made:
+            with suppress(OSError): empty.rmdir()              # what may still be refused leaves no folder

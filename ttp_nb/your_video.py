@@ -260,6 +260,7 @@ def check_request(
     given = [Path(p) for p in (job.source, job.profile) if isinstance(p, (str, Path))]
     lost = [p for p in given if p.name in FILES and p.resolve().parent == job.out.resolve()]
     if lost: raise TTPError(f'{lost[0]} would be written over: choose another --out.')
+    try_writers(job.out, job.exports)
 
 # %% ../nbs/library/52_your_video.ipynb #9f064bf2
 JOINT_SETS = {s.name: s for s in (COCO17, PENN13)}   # sets that can be asked for
@@ -779,7 +780,6 @@ def personalize_video(
     check_request(job)
     trained, start = load_networks(job)
     with run_lock(job.out):
-        try_writers(job.out, job.exports)
         with input_errors(): video = open_frames(job.source, strict=job.strict)
         for line in [*video.notes, *video.trouble]: say(line)
         return answer_video(job, video, trained, start, resume, say, progress)
