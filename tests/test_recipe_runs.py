@@ -3,7 +3,8 @@ import shutil
 from dataclasses import replace
 import cv2, numpy as np, pytest
 from safetensors.torch import load_file
-from test_real_data import coco, person as coco_person, write_coco, write_video
+from test_coco import person as coco_person, photos, write_coco
+from test_real_data import write_video
 from test_recipe_files import FILES, J, official
 from tiny import RECIPE as TINY_RUN, TINY, global_state, no_joints, noise_clip, people, same_weights
 from ttp_nb import recipe_runs as R, training
@@ -264,7 +265,7 @@ def mix(tmp_path, monkeypatch):
     write_video(root, 'Show2_run_f_0', 'run', frames='png') # of a source that is held out
     write_video(root, 'Show1_run_f_1', 'run', frames='png', joints=0)
     write_video(root, 'Other_run_f_0', 'run', part=2, frames='png')
-    file = write_coco(tmp_path/'coco.json', coco([coco_person(i, 1+i%2, seed=i) for i in range(11)]), tmp_path)
+    file = write_coco(tmp_path/'coco.json', photos([coco_person(i, 1+i%2, seed=i) for i in range(11)]), tmp_path)
     return DataConfig('jhmdb,coco,synthetic', f'{root},{file},', people=3)
 
 def names(clips): return [c.name for c in clips]

@@ -610,7 +610,7 @@ def test_two_runs_at_once(copy, whole, d, tmp_path, monkeypatch, kind):
     "The second is refused, whatever it is and whether it resumes; when the first is killed, nothing is in the way."
     was,calls = whole(kind)
     out = tmp_path/'out'
-    pid,_ = copy(kind, out, moment=calls//2, act='wait')
+    pid,_ = copy(kind, out, moment=3*calls//4, act='wait')
     while not Path(f'{out}.waits').exists(): threading.Event().wait(.02)
     before = files(out)
     assert lock_owner(out)['process']==pid
