@@ -475,7 +475,8 @@ def test_nothing_is_left_behind_and_the_same_comes_again(run, d, tmp_path, mode)
 # --- what the guard must catch
 
 HARD = {'black': np.zeros((14,60,80,3), np.uint8), 'one frame repeated': np.repeat(SCENE[3:4], 14, 0),
-        'noise': SCENE[:14], 'one frame': SCENE[:1], 'two frames': SCENE[:2]}
+        'noise': SCENE[:14], 'the person leaves': np.concatenate([SCENE[:8], np.full_like(SCENE[:8], 90)]),
+        'one frame': SCENE[:1], 'two frames': SCENE[:2]}
 
 @pytest.mark.parametrize('mode', ['offline', 'online'])
 @pytest.mark.parametrize('name', HARD)
