@@ -4,7 +4,7 @@ TTP_FRAMES says how long the long one is: 300 frames by default, so that it take
 """
 import json, os, subprocess, sys
 from pathlib import Path
-import numpy as np, pytest, torch
+import numpy as np, pytest
 from safetensors.torch import load_file
 from tiny import noise_clip, used_model
 from ttp_nb.checkpoints import save_model
