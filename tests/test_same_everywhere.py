@@ -1,4 +1,4 @@
-"""The same run elsewhere, and a long one: another folder, hash seed, language and thread count; memory over many frames.
+"""The same run elsewhere, and a long one: another folder, hash seed, language, thread count; memory over many frames.
 
 TTP_FRAMES says how long the long one is: 300 frames by default, so that it takes seconds; 5000 were tried.
 """
