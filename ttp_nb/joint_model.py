@@ -150,20 +150,27 @@ def hm_size(self:JointModel|PoseResNet):
 
 # %% ../nbs/06_joint_model.ipynb #b82438c3
 @patch
+def render(self:JointModel,
+    kp:Tensor, # (B,K,2) x,y in heatmap cells
+    reference:Tensor, # (B,3,H,W) normalised crops
+)->Tensor: # (B,3,H/shrink,W/shrink)
+    "The reference's appearance, the keypoints where they are put (IMM)."
+    gaussians = keypoint_heatmaps(kp, self.hm_size, self.cfg.sigma)   # (B,K,h,w)
+    if self.cfg.enlarge > 1:
+        gaussians = F.interpolate(gaussians, scale_factor=self.cfg.enlarge, mode='bilinear')
+    if self.cfg.shrink > 1:
+        reference = F.avg_pool2d(reference, self.cfg.shrink)          # (B,3,H/shrink,W/shrink)
+    code = torch.cat([self.appearance(reference), self.pose_encoder(gaussians)], 1)
+    return self.renderer(code)
+
+
+@patch
 def reconstruct(self:JointModel,
     hm_self:Tensor, # (B,K,h,w) self-supervised heatmaps of the target
     reference:Tensor, # (B,3,H,W) normalised crops
 )->Tensor: # (B,3,H/shrink,W/shrink) the target as reconstructed
     "The reference's appearance in the target's pose (IMM)."
-    h, w = hm_self.shape[2:]
-    kp = marginal_keypoints(hm_self)                          # (B,K,2)
-    gaussians = keypoint_heatmaps(kp, (w, h), self.cfg.sigma) # (B,K,h,w)
-    if self.cfg.enlarge > 1:
-        gaussians = F.interpolate(gaussians, scale_factor=self.cfg.enlarge, mode='bilinear')
-    if self.cfg.shrink > 1:
-        reference = F.avg_pool2d(reference, self.cfg.shrink)  # (B,3,H/shrink,W/shrink)
-    code = torch.cat([self.appearance(reference), self.pose_encoder(gaussians)], 1)
-    return self.renderer(code)
+    return self.render(marginal_keypoints(hm_self), reference)
 
 # %% ../nbs/06_joint_model.ipynb #e2bac854
 @patch
