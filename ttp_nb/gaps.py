@@ -28,7 +28,7 @@ def body_size(
     middles = [np.median(side[np.isfinite(side)]) for side in sides if np.isfinite(side).any()]
     return float(max(middles, default=np.nan))
 
-# %% ../nbs/library/37_gaps.ipynb #f5bc9df3
+# %% ../nbs/library/37_gaps.ipynb #be8fbc8f
 _PRICE, _CHANGE, _CAP = .05, .3, .5   # torsos
 
 
@@ -38,7 +38,7 @@ def _both_ways(kp, pairs):
     return np.stack([kp[:, pairs], kp[:, pairs[:, ::-1]]], 1)
 
 
-_SURELY = np.where(np.eye(2), 0, _CAP)[None, ..., None, None]   # without evidence a change costs all it can
+_UNSEEN = np.array([[0, _CAP], [0, 0]])[None, ..., None, None]   # to begin an exchange without evidence costs all it can
 
 
 def _cost(ways, steps, t):
@@ -46,9 +46,7 @@ def _cost(ways, steps, t):
     now = (ways[t]-ways[t-1][:, None])/steps[t-1]                      # (before,now,P,2,2)
     was = (ways[t-1]-ways[t-2][:, None])/steps[t-2]
     a = np.linalg.norm(now[None]-was[:, :, None], axis=-1)             # (2,2,2,P,2)
-    cost = np.where(np.isfinite(a), np.minimum(a, _CAP), _SURELY).sum(-1)
-    cost[:, :, 1] += 1e9*np.isnan(ways[t, 0]).any((-1, -2))            # an exchange takes two
-    return cost
+    return np.where(np.isfinite(a), np.minimum(a, _CAP), _UNSEEN).sum(-1)
 
 
 def _states(ways, steps):
