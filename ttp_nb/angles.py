@@ -13,22 +13,25 @@ from .basics import TTPError
 from .skeletons import PENN13, Skeleton
 from .motion import _tracks
 
-# %% ../nbs/library/38_angles.ipynb #d7100982
+# %% ../nbs/library/38_angles.ipynb #168a9292
+_TRUNK = 'right_shoulder+left_shoulder', 'right_hip+left_hip'   # downwards
+
 ANGLES = {   # name: (kind, points by the joints' names)
-    '{side}_knee': ('bend', ('{side}_hip', '{side}_knee', '{side}_ankle')),
-    '{side}_hip': ('bend', ('right_shoulder+left_shoulder', '{side}_hip', '{side}_knee')),
-    '{side}_elbow': ('bend', ('{side}_shoulder', '{side}_elbow', '{side}_wrist')),
-    '{side}_shoulder': ('open', ('{side}_hip', '{side}_shoulder', '{side}_elbow')),
-    '{side}_ankle': ('foot', ('{side}_knee', '{side}_ankle', '{side}_big_toe|{side}_toe|{side}_foot_index|{side}_foot')),
+    '{side}_knee': ('bend', ('{side}_hip', '{side}_knee', '{side}_knee', '{side}_ankle')),
+    '{side}_hip': ('bend', (*_TRUNK, '{side}_hip', '{side}_knee')),
+    '{side}_elbow': ('bend', ('{side}_shoulder', '{side}_elbow', '{side}_elbow', '{side}_wrist')),
+    '{side}_shoulder': ('bend', (*_TRUNK, '{side}_shoulder', '{side}_elbow')),
+    '{side}_ankle': ('foot', ('{side}_knee', '{side}_ankle', '{side}_ankle',
+                              '{side}_big_toe|{side}_toe|{side}_foot_index|{side}_foot')),
     '{side}_thigh': ('hang', ('{side}_hip', '{side}_knee')),
     '{side}_shank': ('hang', ('{side}_knee', '{side}_ankle')),
     '{side}_upper_arm': ('hang', ('{side}_shoulder', '{side}_elbow')),
     '{side}_forearm': ('hang', ('{side}_elbow', '{side}_wrist')),
-    'trunk': ('rise', ('right_hip+left_hip', 'right_shoulder+left_shoulder')),
+    'trunk': ('rise', _TRUNK[::-1]),
     'head': ('rise', ('right_shoulder+left_shoulder', 'head|head_top|right_ear+left_ear|nose')),
     'shoulder_line': ('tilt', ('right_shoulder', 'left_shoulder')),
     'hip_line': ('tilt', ('right_hip', 'left_hip'))}
-KINDS = {'bend': '0 straight, no sign', 'open': '0 folded together, no sign',
+KINDS = {'bend': '0 in line, no sign',
          'foot': '0 at a right angle, + toes towards the shank', 'hang': '0 straight down, + its end lies to the right',
          'rise': '0 straight up, + its end lies to the right', 'tilt': '0 level, + it rises to the right'}
 
@@ -50,10 +53,10 @@ def angles_of(
             if None not in at: found[name.format(side=side)] = kind, at
     return found
 
-# %% ../nbs/library/38_angles.ipynb #9ef376d6
-def _between(a, b, c):
-    "Degrees between the vectors b-a and b-c, (T,), 0 to 180; NaN where one has no length."
-    u, v = a-b, c-b                                                    # (T,2)
+# %% ../nbs/library/38_angles.ipynb #37346f59
+def _between(a, b, c, d):
+    "Degrees between the directions a-b and c-d, (T,), 0 to 180; NaN where one has no length."
+    u, v = b-a, d-c                                                    # (T,2)
     turn = np.arctan2(u[:, 0]*v[:, 1]-u[:, 1]*v[:, 0], (u*v).sum(-1))
     return np.where(u.any(-1) & v.any(-1), np.degrees(np.abs(turn)), np.nan)
 
@@ -71,8 +74,7 @@ def _tilt(a, b):
     return np.where((b-a).any(-1), 90-(90-angle)%180, np.nan)
 
 
-_ANGLE = {'bend': lambda a, b, c: 180-_between(a, b, c), 'open': _between,
-          'foot': lambda a, b, c: 90-_between(a, b, c), 'tilt': _tilt,
+_ANGLE = {'bend': _between, 'foot': lambda *points: _between(*points)-90, 'tilt': _tilt,
           'hang': lambda a, b: _against(a, b, False), 'rise': lambda a, b: _against(a, b, True)}
 
 
