@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from ttp_nb import exports
 from ttp_nb.angles import angles_of, joint_angles, metres_per_pixel
-from ttp_nb.exports import (EXPORTS, Result, export, marker_names, mended_result, read_angles, read_coco, read_deeplabcut,
-                            read_keypoints, read_npz, read_openpose, read_trc, smoothing_said, to_angles, to_coco,
-                            to_deeplabcut, to_npz, to_openpose, to_trc, write_keypoints)
+from ttp_nb.exports import (EXPORTS, Result, export, marker_names, mended_result, read_angles, read_coco,
+                            read_deeplabcut, read_keypoints, read_npz, read_openpose, read_trc, smoothing_said,
+                            to_angles, to_coco, to_deeplabcut, to_npz, to_openpose, to_trc, write_keypoints)
 from ttp_nb.gaps import FLAGS, mend
 from ttp_nb.motion import butterworth
 from ttp_nb.skeletons import BBC7, COCO17, PENN13, PEOPLE18, Skeleton
@@ -202,7 +202,8 @@ def test_a_result_does_not_share_its_arrays():
     assert len(replace(r, about={}).about) == 0
 
 
-WRITERS = dict(angles=(to_angles, read_angles, 'a.csv'), keypoints=(write_keypoints, read_keypoints, 'k.json'), coco=(to_coco, read_coco, 'c.json'),
+WRITERS = dict(angles=(to_angles, read_angles, 'a.csv'),
+               keypoints=(write_keypoints, read_keypoints, 'k.json'), coco=(to_coco, read_coco, 'c.json'),
                dlc=(to_deeplabcut, read_deeplabcut, 'd.csv'), npz=(to_npz, read_npz, 'k.npz'))
 
 
@@ -327,7 +328,8 @@ def test_a_mended_result_keeps_what_was_answered(tmp_path):
     direct = mend(r.kp, r.conf, r.times, least=.2)
     close(m.kp, butterworth(direct.kp, r.times, 5.), 1e-9); close(m.raw_kp, r.kp, 0); close(m.raw_conf, r.conf, 0)
     assert (m.flags==direct.flags).all() and (m.conf[m.flags>1]==0).all() and {*np.unique(m.flags)} >= {0, 2}
-    assert m.about['smoothing']==smoothing_said(('butterworth', 5.))=='Butterworth filter, 4th order, zero phase, cut-off 5 Hz'
+    assert m.about['smoothing']==smoothing_said(('butterworth', 5.))
+    assert m.about['smoothing']=='Butterworth filter, 4th order, zero phase, cut-off 5 Hz'
     assert m.about['mending']['fill']==.2 and m.about['mending']['least']==.2
     n = sum(count.get('filled', 0) for count in m.about['mending']['joints'].values())
     assert n==(m.flags==FLAGS.index('filled')).sum()
@@ -345,7 +347,8 @@ def test_formats_without_flags_show_a_filled_joint_by_its_confidence(tmp_path):
     kp = np.tile(rng(0).uniform(50, 90, (1,13,2)), (9,1,1)); kp[4,5] = np.nan
     m = mended_result(made(9, kp=kp, conf=np.full((9,13), .8)), fill=.2)
     export(m, tmp_path, ['coco', 'dlc', 'openpose'])
-    for d in (read_coco(tmp_path/'coco.json'), read_openpose(tmp_path/'openpose'), read_deeplabcut(tmp_path/'deeplabcut.csv')):
+    readers = (read_coco, 'coco.json'), (read_openpose, 'openpose'), (read_deeplabcut, 'deeplabcut.csv')
+    for d in (read(tmp_path/name) for read,name in readers):
         assert d['conf'][4,5]==0 and d['conf'][3,5]==.8
         close(d['kp'], m.kp)
 
@@ -357,7 +360,8 @@ def test_a_filter_alone_flags_nothing_and_nothing_is_nothing():
         assert m.flags is None and 'mending' not in m.about and m.about['smoothing'].endswith(f'{smooth[1]:g} Hz')
         assert (np.isnan(m.kp)==np.isnan(r.kp)).all() and not np.allclose(m.kp, r.kp, equal_nan=True)
     assert mended_result(r) is r and smoothing_said(None)==''
-    with pytest.raises(TTPError, match='12.5 Hz needs more than 25 frames'): mended_result(r, smooth=('butterworth', 12.5))
+    with pytest.raises(TTPError, match='12.5 Hz needs more than 25 frames'):
+        mended_result(r, smooth=('butterworth', 12.5))
     none = made(4, kp=np.full((4,13,2), 7.), conf=np.ones((4,13)))         # all joints at one point
     close(mended_result(none, .2, ('one_euro', 1.)).kp, none.kp, 1e-9)
 
@@ -433,7 +437,8 @@ def test_a_trc_file_is_as_published(tmp_path, skel, T):
     names,rate,index,times,xyz = strict_trc(tmp_path/'m.trc')
     assert names==marker_names(skel) and index.tolist()==r.index.tolist() and rate==(25 if T>1 else 1)
     scale = metres_per_pixel(r.kp, skel, 1.75)
-    close(times, r.times, 1e-6); close(xyz[...,0], r.kp[...,0]*scale, 6e-7); close(xyz[...,1], (479-r.kp[...,1])*scale, 6e-7)
+    close(times, r.times, 1e-6); close(xyz[...,0], r.kp[...,0]*scale, 6e-7)
+    close(xyz[...,1], (479-r.kp[...,1])*scale, 6e-7)
     assert (np.nan_to_num(xyz[...,2])==0).all()
     ours = read_trc(tmp_path/'m.trc')
     assert (ours['markers'], ours['rate'], ours['units'])==(names, rate, 'm')
@@ -442,13 +447,16 @@ def test_a_trc_file_is_as_published(tmp_path, skel, T):
 
 def test_marker_names():
     assert marker_names(COCO17)[:7]==['Nose', 'LEye', 'REye', 'LEar', 'REar', 'LShoulder', 'RShoulder']
-    assert marker_names(Skeleton('t', ('a_b c', 'aBC')))==['a_b_c', 'aBC'] and marker_names(Skeleton('u', ('left', 'x\ty')))==['Left', 'XY']
+    assert marker_names(Skeleton('t', ('a_b c', 'aBC')))==['a_b_c', 'aBC']
+    assert marker_names(Skeleton('u', ('left', 'x\ty')))==['Left', 'XY']
     assert marker_names(Skeleton('v', ('right_big_toe', 'head top', 'Neck')))==['RBigToe', 'HeadTop', 'Neck']
 
 
 @pytest.mark.parametrize('new,how,says', [
-    ({}, {}, 'state the height'), ({}, dict(height=-1.), 'metres above 0'), ({}, dict(height=1.8, length=('a', 'b', 1)), 'give one'),
-    ({}, dict(length=('tail', 'head', 1.)), "no joint 'tail'"), (dict(times=[0, 2, 1, 3, 4]), dict(height=1.8), 'must increase'),
+    ({}, {}, 'state the height'), ({}, dict(height=-1.), 'metres above 0'),
+    ({}, dict(height=1.8, length=('a', 'b', 1)), 'give one'),
+    ({}, dict(length=('tail', 'head', 1.)), "no joint 'tail'"),
+    (dict(times=[0, 2, 1, 3, 4]), dict(height=1.8), 'must increase'),
     (dict(kp=np.full((5,13,2), 4.)), dict(height=1.8), 'show nothing')])
 def test_what_cannot_become_metres_is_refused(tmp_path, new, how, says):
     with pytest.raises(TTPError, match=says): to_trc(made(**new), tmp_path/'m.trc', **how)
@@ -459,7 +467,8 @@ def test_broken_trc_files_are_refused(tmp_path):
     to_trc(tall(), tmp_path/'m.trc')
     text = (tmp_path/'m.trc').read_text()
     lines = text.split('\n')
-    for bad in ('', 'x', text[:200], '\n'.join(lines[:-2]), text.replace('\t5\t', '\t6\t', 1), text.replace('PathFileType', 'Path')):
+    for bad in ('', 'x', text[:200], '\n'.join(lines[:-2]), text.replace('\t5\t', '\t6\t', 1),
+                text.replace('PathFileType', 'Path')):
         (tmp_path/'b.trc').write_text(bad)
         with pytest.raises(TTPError, match='b.trc'): read_trc(tmp_path/'b.trc')
 

@@ -134,7 +134,8 @@ def test_each_reason_and_each_flag():
     assert FLAGS[none.flags[30,5]]=='empty' and FLAGS[none.flags[20,5]]=='seen'
 
 
-@pytest.mark.parametrize('skel', [PENN13, COCO17, PEOPLE18, JHMDB15, BBC7, Skeleton('two', ('a', 'b'))], ids=lambda s: s.name)
+@pytest.mark.parametrize('skel', [PENN13, COCO17, PEOPLE18, JHMDB15, BBC7, Skeleton('two', ('a', 'b'))],
+                         ids=lambda s: s.name)
 def test_any_skeleton(skel):
     kp = np.cumsum(rng(0).normal(size=(30,len(skel),2)), 0)+rng(1).uniform(0, 200, (1,len(skel),2))
     m = mend(kp, np.ones(kp.shape[:2]), np.arange(30)/30, skel)

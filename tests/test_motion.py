@@ -221,9 +221,11 @@ def test_stretches_are_filtered_by_themselves():
     whole = butterworth(KP, CLOCK)
     kp = KP.copy(); kp[15:18] = np.nan
     out = butterworth(kp, CLOCK)
-    assert np.allclose(out[18:], butterworth(KP[18:], CLOCK[18:])) and np.allclose(out[:15], butterworth(KP[:15], CLOCK[:15]))
+    assert np.allclose(out[18:], butterworth(KP[18:], CLOCK[18:]))
+    assert np.allclose(out[:15], butterworth(KP[:15], CLOCK[:15]))
     late = CLOCK.copy(); late[20:] += 1
-    assert np.allclose(butterworth(KP, late)[20:], butterworth(KP[20:], CLOCK[20:])) and not np.allclose(whole[20:], butterworth(KP, late)[20:])
+    after = butterworth(KP, late)[20:]
+    assert np.allclose(after, butterworth(KP[20:], CLOCK[20:])) and not np.allclose(after, whole[20:])
     kp = KP.copy(); kp[[10,14]] = np.nan
     assert np.array_equal(butterworth(kp, CLOCK)[11:14], KP[11:14])
     jittery = CLOCK+rng(1).uniform(-.004, .004, T)                         # a clock that ticks unevenly is no hole
@@ -239,7 +241,8 @@ def test_every_filter_by_its_name(name):
     for n in (1, 2, 3, 4, 5): assert np.isfinite(filtered(KP[:n], CLOCK[:n], name, 3., np.ones((n,J)), 100.)).all()
 
 
-@pytest.mark.parametrize('text', ['', ':', '6:', 'butterworth', 'butter:6', '6 Hz', '0', '-6', 'inf', 'nan', 'savgol:x', 'a:b:6'])
+@pytest.mark.parametrize('text', ['', ':', '6:', 'butterworth', 'butter:6', '6 Hz', '0', '-6', 'inf', 'nan', 'savgol:x',
+                                  'a:b:6'])
 def test_what_is_no_filter(text):
     with pytest.raises(TTPError, match='a cut-off in Hz, such as 6'): read_filter(text)
 
@@ -248,7 +251,8 @@ def test_what_is_no_filter(text):
     (lambda: butterworth(KP, CLOCK, 12.5), '12.5 Hz needs more than 25 frames a second, these are 25'),
     (lambda: butterworth(KP, CLOCK, 0), 'above 0'), (lambda: butterworth(KP, CLOCK, np.nan), 'needs more'),
     (lambda: butterworth(KP, CLOCK[::-1]), 'must increase'), (lambda: savgol_window(13, 25), 'between 0 and 12.5'),
-    (lambda: filtered(KP, CLOCK, 'kalman'), "no filter 'kalman'"), (lambda: filtered(KP, CLOCK, 'savgol', 20.), 'between 0')])
+    (lambda: filtered(KP, CLOCK, 'kalman'), "no filter 'kalman'"),
+    (lambda: filtered(KP, CLOCK, 'savgol', 20.), 'between 0')])
 def test_cut_offs_that_frames_cannot_show(call, says):
     with pytest.raises(TTPError, match=says): call()
 

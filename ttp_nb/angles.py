@@ -53,7 +53,7 @@ def angles_of(
             if None not in at: found[name.format(side=side)] = kind, at
     return found
 
-# %% ../nbs/library/38_angles.ipynb #37346f59
+# %% ../nbs/library/38_angles.ipynb #8d71c408
 def _between(a, b, c, d):
     "Degrees between the directions a-b and c-d, (T,), 0 to 180; NaN where one has no length."
     u, v = b-a, d-c                                                    # (T,2)
@@ -85,7 +85,8 @@ def joint_angles(
     "The angles of `ANGLES` over time; raises `TTPError` for other joints than the skeleton's."
     kp = _tracks(kp)
     if kp.shape[1] != len(skel): raise TTPError(f"{kp.shape[1]} joints are not the {len(skel)} of '{skel.name}'.")
-    return {name: _ANGLE[kind](*(kp[:, at].mean(1) for at in points)) for name, (kind, points) in angles_of(skel).items()}
+    return {name: _ANGLE[kind](*(kp[:, at].mean(1) for at in points))
+            for name, (kind, points) in angles_of(skel).items()}
 
 # %% ../nbs/library/38_angles.ipynb #74d9cbe9
 def angle_flags(
@@ -117,7 +118,7 @@ def draw_angles(
     lines = dict(zip(*axs[0].get_legend_handles_labels()[::-1]))
     if lines: fig.legend(lines.values(), lines, loc='outside upper center', ncols=2, frameon=False, fontsize=8)
 
-# %% ../nbs/library/38_angles.ipynb #fd625dd3
+# %% ../nbs/library/38_angles.ipynb #ff0d9302
 SHARES = {('hip', 'knee'): .245, ('knee', 'ankle'): .246, ('shoulder', 'hip'): .288,
           ('shoulder', 'elbow'): .186, ('elbow', 'wrist'): .146}   # of the height
 
@@ -163,5 +164,5 @@ def metres_per_pixel(
         pixels = {limb: _limb(kp, skel, limb) for limb in limbs}
     else: limbs, pixels = {'it': 1}, {'it': _length(kp, *map(skel.index, length[:2]))}
     known = [limb for limb, long in pixels.items() if long > 0]
-    if not known: raise TTPError(f"The joints of '{skel.name}' show nothing that a height or length can be compared with.")
+    if not known: raise TTPError(f"The joints of '{skel.name}' show nothing to compare a height or length with.")
     return float(metres*sum(limbs[limb] for limb in known)/sum(pixels[limb] for limb in known))

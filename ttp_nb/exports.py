@@ -98,7 +98,7 @@ def _flags(x, shape):
     "Places in `FLAGS` of this shape, None where there are none, or a TTPError."
     if x is None: return None
     x = np.array(x)
-    if x.shape == shape and x.dtype.kind in 'iu' and (x.min() >= 0) and (x.max() < len(FLAGS)): return x.astype(np.uint8)
+    if x.shape == shape and x.dtype.kind in 'iu' and 0 <= x.min() <= x.max() < len(FLAGS): return x.astype(np.uint8)
     raise TTPError(f'Result: flags must be {shape} whole numbers from 0 to {len(FLAGS)-1}.')
 
 
@@ -116,7 +116,8 @@ def _check_result(r):
     for when in ('before', 'raw'):
         if getattr(r, f'{when}_kp') is not None: shapes |= {f'{when}_kp': (T, J, 2), f'{when}_conf': (T, J)}
     fields = {k: _array(getattr(r, k), shape, k) for k, shape in shapes.items()}
-    fields |= dict(index=index, flags=_flags(r.flags, (T, J)), names=_frame_names(r.names, index), size=tuple(int(v) for v in r.size),
+    fields |= dict(index=index, flags=_flags(r.flags, (T, J)), names=_frame_names(r.names, index),
+                   size=tuple(int(v) for v in r.size),
                    about=_plain(r.about))
     for k, v in fields.items(): object.__setattr__(r, k, v)   # the way to set a field of a frozen class
 
@@ -411,14 +412,15 @@ def read_npz(
         return Result(Skeleton(**meta['skeleton']), *[d.get(k) if k.startswith('before') else d[k] for k in _ARRAYS],
                       meta['size'], meta['about'], meta.get('names'), *map(d.get, _MORE))
 
-# %% ../nbs/library/50_exports.ipynb #04208ff5
+# %% ../nbs/library/50_exports.ipynb #5b89a2ab
 def _angle_notes(skel):
     "Lines that say what each angle is."
     def named(point): return ' + '.join(skel.joints[j] for j in point)
     yield 'degrees in the plane of the image; the middle of joints is written with a +; empty: unknown'
     there = angles_of(skel)
     if not there: yield f'the joints of {skel.name} form none of the angles of ttp_nb'
-    for name, (kind, points) in there.items(): yield f"{name}: {kind} of {', '.join(map(named, points))} ({KINDS[kind]})"
+    for name, (kind, points) in there.items():
+        yield f"{name}: {kind} of {', '.join(map(named, points))} ({KINDS[kind]})"
 
 
 def to_angles(
@@ -452,7 +454,7 @@ def read_angles(
                     angles={k: v for k, v in numbers.items() if k != 'frame'},
                     flags={k.removesuffix('_flag'): v for k, v in columns.items() if k.endswith('_flag')})
 
-# %% ../nbs/library/50_exports.ipynb #8211cb9c
+# %% ../nbs/library/50_exports.ipynb #54d1eb9c
 def marker_names(
     skel:Skeleton, # any
 )->list: # of text
@@ -499,7 +501,8 @@ def read_trc(
 )->dict: # markers (J,), units, rate, index (T,), times (T,), xyz (T,J,3), NaN where unknown
     "Reads a .trc file, and checks its head against what follows."
     with _reading(path, 'a .trc file'):
-        first, keys, values, names, axes, *rows = (line.split('\t') for line in file_text(path).splitlines() if line.strip())
+        lines = [line.split('\t') for line in file_text(path).splitlines() if line.strip()]
+        first, keys, values, names, _, *rows = lines
         said = dict(zip(keys, values))
         markers = [name for name in names[2:] if name.strip()]
         J, T = int(said['NumMarkers']), int(said['NumFrames'])

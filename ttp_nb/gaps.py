@@ -28,7 +28,7 @@ def body_size(
     middles = [np.median(side[np.isfinite(side)]) for side in sides if np.isfinite(side).any()]
     return float(max(middles, default=np.nan))
 
-# %% ../nbs/library/37_gaps.ipynb #be8fbc8f
+# %% ../nbs/library/37_gaps.ipynb #c7e98504
 _PRICE, _CHANGE, _CAP = .05, .3, .5   # torsos
 
 
@@ -38,7 +38,7 @@ def _both_ways(kp, pairs):
     return np.stack([kp[:, pairs], kp[:, pairs[:, ::-1]]], 1)
 
 
-_UNSEEN = np.array([[0, _CAP], [0, 0]])[None, ..., None, None]   # to begin an exchange without evidence costs all it can
+_UNSEEN = np.array([[0, _CAP], [0, 0]])[None, ..., None, None]   # beginning an exchange without evidence costs most
 
 
 def _cost(ways, steps, t):

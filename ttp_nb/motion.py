@@ -253,14 +253,15 @@ def butterworth(
             out[part, j] = scipy.signal.sosfiltfilt(sos, kp[part, j], axis=0, padlen=min(9, len(part)-1))
     return out
 
-# %% ../nbs/library/35_motion.ipynb #49658e26
+# %% ../nbs/library/35_motion.ipynb #17ba7435
 def savgol_window(
     hz:float, # cut-off
     fps:float, # frames a second
     order:int=2, # of the polynomial
 )->int: # frames, odd
     "The window with which `savgol` has this cut-off."
-    if not 0 < hz < fps/2: raise TTPError(f'A cut-off must be between 0 and {fps/2:g} Hz, half the frame rate, got {hz:g}.')
+    if not 0 < hz < fps/2:
+        raise TTPError(f'A cut-off must be between 0 and {fps/2:g} Hz, half the frame rate, got {hz:g}.')
     for window in range(order+1+order%2, 2*int(fps/hz)+2*order+5, 2):
         taps = scipy.signal.savgol_coeffs(window, order)
         k = np.arange(window)-window//2
