@@ -6,13 +6,18 @@ import numpy as np, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from ttp_nb import exports
-from ttp_nb.exports import (EXPORTS, Result, export, read_coco, read_deeplabcut, read_keypoints, read_npz,
-                            read_openpose, to_coco, to_deeplabcut, to_npz, to_openpose, write_keypoints)
+from ttp_nb.angles import angles_of, joint_angles, metres_per_pixel
+from ttp_nb.exports import (EXPORTS, Result, export, marker_names, mended_result, read_angles, read_coco,
+                            read_deeplabcut, read_keypoints, read_npz, read_openpose, read_trc, smoothing_said,
+                            to_angles, to_coco, to_deeplabcut, to_npz, to_openpose, to_trc, write_keypoints)
+from ttp_nb.gaps import FLAGS, mend
+from ttp_nb.motion import butterworth
 from ttp_nb.skeletons import BBC7, COCO17, PENN13, PEOPLE18, Skeleton
 from ttp_nb.basics import TTPError
 
 rng = np.random.default_rng
 ARRAYS = 'index','times','kp','conf','before_kp','before_conf','boxes'
+EACH = [word for word in EXPORTS if word!='trc']                           # a .trc file wants a height, and times
 
 
 def made(T=5, skel=PENN13, seed=0, **new):
@@ -22,6 +27,9 @@ def made(T=5, skel=PENN13, seed=0, **new):
     f = dict(skeleton=skel, index=np.arange(T)+7, times=np.arange(T)/25, kp=kp, conf=r.random((T,J)), before_kp=kp+1,
              before_conf=r.random((T,J)), boxes=boxes, size=(640,480), about=dict(source='a.mp4', model='m'))
     return Result(**(f | new))
+
+
+def tall(skel=PENN13, **new): return made(skel=skel, about=dict(source='a.mp4', model='m', height=1.75), **new)
 
 
 def close(a, b, tol=5.1e-4):
@@ -57,7 +65,7 @@ def results(draw):
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(results())
 def test_round_trips(tmp_path, r):
-    export(r, tmp_path, EXPORTS)
+    export(r, tmp_path, EACH)
     ours,npz = read_keypoints(tmp_path/'keypoints.json'),read_npz(tmp_path/'keypoints.npz')
     for k in ARRAYS:
         a,b,c = (getattr(x, k) for x in (r, ours, npz))
@@ -79,13 +87,13 @@ def test_round_trips(tmp_path, r):
 
 @pytest.mark.parametrize('skel', [PENN13, COCO17, BBC7], ids=lambda s: s.name)
 def test_the_same_result_gives_the_same_bytes(tmp_path, skel):
-    for out in ('a', 'b'): export(made(skel=skel), tmp_path/out, EXPORTS)
+    for out in ('a', 'b'): export(tall(skel), tmp_path/out, EXPORTS)
     files = [p.relative_to(tmp_path/'a') for p in sorted((tmp_path/'a').rglob('*')) if p.is_file()]
-    assert len(files) == 4+5
+    assert len(files) == 6+5
     for f in files: assert (tmp_path/'a'/f).read_bytes() == (tmp_path/'b'/f).read_bytes()
-    export(made(skel=skel), tmp_path/'a', EXPORTS)                         # over an earlier one
+    export(tall(skel), tmp_path/'a', EXPORTS)                              # over an earlier one
     for f in files: assert (tmp_path/'a'/f).read_bytes() == (tmp_path/'b'/f).read_bytes()
-    assert len([p for p in (tmp_path/'a').rglob('*') if p.is_file()]) == 9
+    assert len([p for p in (tmp_path/'a').rglob('*') if p.is_file()]) == 11
 
 
 def test_the_layout_of_keypoints_json(tmp_path):
@@ -106,7 +114,7 @@ def test_the_layout_of_keypoints_json(tmp_path):
 def test_unknown_in_each_format(tmp_path):
     r = made(1, Skeleton('two', ['a', 'b']), kp=[[[np.nan,3],[4,5]]], conf=[[.9,np.nan]], boxes=[[np.nan]*4],
              before_kp=None, before_conf=None)
-    export(r, tmp_path, EXPORTS)
+    export(r, tmp_path, EACH)
     f = strict(tmp_path/'keypoints.json')['frames'][0]
     assert f['keypoints'] == [[None,None,.9], [4,5,None]] and f['box'] == [None]*4 and 'before' not in f
     c = strict(tmp_path/'coco.json')[0]
@@ -145,7 +153,7 @@ def test_file_names_are_harmless(tmp_path, source, name):
 
 def test_text_that_utf8_cannot_hold(tmp_path):
     r = made(2, Skeleton('s', ['a\ud800', 'b\u2028']), about=dict(source='v\udce4.mp4', model='\udcff'))
-    export(r, tmp_path, EXPORTS)
+    export(r, tmp_path, EACH)
     for x in (read_keypoints(tmp_path/'keypoints.json'), read_npz(tmp_path/'keypoints.npz')):
         assert x.about == r.about and x.skeleton == r.skeleton
     strict(tmp_path/'keypoints.json'); (tmp_path/'deeplabcut.csv').read_text('utf-8')
@@ -194,7 +202,8 @@ def test_a_result_does_not_share_its_arrays():
     assert len(replace(r, about={}).about) == 0
 
 
-WRITERS = dict(keypoints=(write_keypoints, read_keypoints, 'k.json'), coco=(to_coco, read_coco, 'c.json'),
+WRITERS = dict(angles=(to_angles, read_angles, 'a.csv'),
+               keypoints=(write_keypoints, read_keypoints, 'k.json'), coco=(to_coco, read_coco, 'c.json'),
                dlc=(to_deeplabcut, read_deeplabcut, 'd.csv'), npz=(to_npz, read_npz, 'k.npz'))
 
 
@@ -270,7 +279,7 @@ def test_openpose_leaves_other_folders_alone(tmp_path):
 
 def test_frames_that_were_left_out_keep_their_numbers(tmp_path):
     r = made(3, index=[2,30,999999])
-    export(r, tmp_path, EXPORTS)
+    export(r, tmp_path, EACH)
     for read,name in ((read_coco,'coco.json'), (read_openpose,'openpose'), (read_deeplabcut,'deeplabcut.csv')):
         d = read(tmp_path/name)
         assert d['index'].tolist() == [2,30,999999]
@@ -280,7 +289,7 @@ def test_names_of_images_come_through(tmp_path):
     "Every format carries them; commas, quotes and lone surrogates included; folders in between are kept."
     names = ('a.jpg', 'b,"c".png', '\udcff.tif')
     r = made(3, names=names)
-    export(r, tmp_path, EXPORTS)
+    export(r, tmp_path, EACH)
     for x in (read_keypoints(tmp_path/'keypoints.json'), read_npz(tmp_path/'keypoints.npz'), r.in_joints_of(PENN13)):
         assert x.names==names and x.index.tolist()==[7,8,9]
     assert [c['file_name'] for c in strict(tmp_path/'coco.json')]==list(names)
@@ -296,7 +305,7 @@ def test_names_that_say_nothing_or_do_not_fit():
 def test_confidences_are_between_0_and_1(tmp_path):
     r = made(1, Skeleton('s', ['a', 'b', 'c']), kp=[[[1,2],[3,4],[5,6]]], conf=[[1.017,-.2,np.nan]], before_kp=None,
              before_conf=None)
-    export(r, tmp_path, EXPORTS)
+    export(r, tmp_path, EACH)
     assert np.array_equal(r.conf, [[1,0,np.nan]], equal_nan=True)
     assert strict(tmp_path/'coco.json')[0]['keypoints']==[1,2,1,3,4,0,5,6,0]
     assert strict(tmp_path/'keypoints.json')['frames'][0]['keypoints']==[[1,2,1],[3,4,0],[5,6,None]]
@@ -305,6 +314,206 @@ def test_export_writes_what_is_asked(tmp_path):
     assert [p.name for p in export(made(), tmp_path/'a')] == ['keypoints.json']
     two = export(made(), tmp_path/'b', ['dlc', 'coco'])
     assert [p.name for p in two] == ['keypoints.json', 'deeplabcut.csv', 'coco.json'] and all(p.is_file() for p in two)
-    with pytest.raises(TTPError, match="no export 'csv'; there are coco, openpose, dlc, npz"):
+    with pytest.raises(TTPError, match="no export 'csv'; there are coco, openpose, dlc, npz, angles, trc"):
         export(made(), tmp_path/'c', ['csv'])
     assert not (tmp_path/'c').exists()
+
+
+# --- mended and filtered
+
+def test_a_mended_result_keeps_what_was_answered(tmp_path):
+    "Flags and raw values come through json and npz, and with a choice of joints."
+    r = made(30, seed=3)
+    m = mended_result(r, fill=.2, smooth=('butterworth', 5.), least=.2)
+    direct = mend(r.kp, r.conf, r.times, least=.2)
+    close(m.kp, butterworth(direct.kp, r.times, 5.), 1e-9); close(m.raw_kp, r.kp, 0); close(m.raw_conf, r.conf, 0)
+    assert (m.flags==direct.flags).all() and (m.conf[m.flags>1]==0).all() and {*np.unique(m.flags)} >= {0, 2}
+    assert m.about['smoothing']==smoothing_said(('butterworth', 5.))
+    assert m.about['smoothing']=='Butterworth filter, 4th order, zero phase, cut-off 5 Hz'
+    assert m.about['mending']['fill']==.2 and m.about['mending']['least']==.2
+    n = sum(count.get('filled', 0) for count in m.about['mending']['joints'].values())
+    assert n==(m.flags==FLAGS.index('filled')).sum()
+    export(m, tmp_path, EACH)
+    for back,tol in ((read_keypoints(tmp_path/'keypoints.json'), 5.1e-4), (read_npz(tmp_path/'keypoints.npz'), 0)):
+        for k in ('kp', 'raw_kp', 'raw_conf', 'conf'): close(getattr(back, k), getattr(m, k), tol)
+        assert (back.flags==m.flags).all() and back.about==m.about
+    few = m.in_joints_of(Skeleton('few', ('left_knee', 'head')))
+    assert (few.flags==m.flags[:,[10,0]]).all(); close(few.raw_kp, m.raw_kp[:,[10,0]], 0)
+    f = strict(tmp_path/'keypoints.json')['frames'][0]
+    assert len(f['flags'])==len(f['raw'])==13 and {*f['flags']} <= {*FLAGS}
+
+
+def test_formats_without_flags_show_a_filled_joint_by_its_confidence(tmp_path):
+    kp = np.tile(rng(0).uniform(50, 90, (1,13,2)), (9,1,1)); kp[4,5] = np.nan
+    m = mended_result(made(9, kp=kp, conf=np.full((9,13), .8)), fill=.2)
+    export(m, tmp_path, ['coco', 'dlc', 'openpose'])
+    readers = (read_coco, 'coco.json'), (read_openpose, 'openpose'), (read_deeplabcut, 'deeplabcut.csv')
+    for d in (read(tmp_path/name) for read,name in readers):
+        assert d['conf'][4,5]==0 and d['conf'][3,5]==.8
+        close(d['kp'], m.kp)
+
+
+def test_a_filter_alone_flags_nothing_and_nothing_is_nothing():
+    r = made(20)
+    for smooth in (('butterworth', 4.), ('savgol', 4.), ('one_euro', 1.)):
+        m = mended_result(r, smooth=smooth)
+        assert m.flags is None and 'mending' not in m.about and m.about['smoothing'].endswith(f'{smooth[1]:g} Hz')
+        assert (np.isnan(m.kp)==np.isnan(r.kp)).all() and not np.allclose(m.kp, r.kp, equal_nan=True)
+    assert mended_result(r) is r and smoothing_said(None)==''
+    with pytest.raises(TTPError, match='12.5 Hz needs more than 25 frames'):
+        mended_result(r, smooth=('butterworth', 12.5))
+    none = made(4, kp=np.full((4,13,2), 7.), conf=np.ones((4,13)))         # all joints at one point
+    close(mended_result(none, .2, ('one_euro', 1.)).kp, none.kp, 1e-9)
+
+
+@pytest.mark.parametrize('new,says', [
+    (dict(flags=np.zeros((5,12), int)), 'flags must be'), (dict(flags=np.full((5,13), 4)), 'flags must be'),
+    (dict(flags=np.zeros((5,13))), 'flags must be'), (dict(raw_kp=np.zeros((5,13,2))), 'raw_kp and raw_conf'),
+    (dict(raw_kp=np.zeros((5,12,2)), raw_conf=np.zeros((5,13))), 'raw_kp must have shape')])
+def test_flags_and_raw_values_must_fit(new, says):
+    with pytest.raises(TTPError, match=says): made(**new)
+
+
+def test_unknown_flags_in_a_file_are_refused(tmp_path):
+    write_keypoints(mended_result(made(5), .2), tmp_path/'k.json')
+    text = (tmp_path/'k.json').read_text()
+    (tmp_path/'k.json').write_text(text.replace('"seen"', '"guessed"', 1))
+    with pytest.raises(TTPError, match='k.json: is not a keypoints.json'): read_keypoints(tmp_path/'k.json')
+
+
+# --- angles
+
+@pytest.mark.parametrize('skel', [PENN13, COCO17, BBC7], ids=lambda s: s.name)
+def test_angles_as_they_are_written(tmp_path, skel):
+    r = made(6, skel, seed=2)
+    to_angles(r, tmp_path/'a.csv')
+    back,angles = read_angles(tmp_path/'a.csv'),joint_angles(r.kp, skel)
+    assert list(back['angles'])==list(angles) and back['index'].tolist()==r.index.tolist() and back['flags']=={}
+    for name in angles: close(back['angles'][name], angles[name])
+    close(back['times'], r.times)
+    lines = (tmp_path/'a.csv').read_text('utf-8').splitlines()
+    assert [line.partition(':')[0] for line in lines[1:len(angles)+1]]==[f'# {name}' for name in angles]
+    assert 'degrees in the plane of the image' in lines[0] and lines[len(angles)+1].startswith('frame,time,')
+
+
+def test_angles_carry_flags_and_say_when_there_are_none(tmp_path):
+    kp = np.tile(rng(0).uniform(50, 90, (1,13,2)), (9,1,1)); kp[4,9] = np.nan; kp[8,9] = np.nan
+    to_angles(mended_result(made(9, kp=kp, conf=np.ones((9,13))), .2), tmp_path/'a.csv')
+    flags = read_angles(tmp_path/'a.csv')['flags']
+    assert flags['right_knee']==('seen',)*4+('filled',)+('seen',)*3+('empty',) and {*flags['left_knee']}=={'seen'}
+    to_angles(made(3, Skeleton('a\nmouse', ('snout', 'tail'))), tmp_path/'m.csv')
+    assert 'form none of the angles' in (tmp_path/'m.csv').read_text().splitlines()[1]
+    assert read_angles(tmp_path/'m.csv')['angles']=={}
+
+
+# --- .trc
+
+def strict_trc(path):
+    "The published layout, read as strictly as it is stated: five lines of head, tabs, counts, axes, numbers."
+    lines = Path(path).read_text('utf-8').split('\n')
+    assert lines.pop()=='' and not any(line.endswith(' ') for line in lines)
+    rows = [line.split('\t') for line in lines]
+    assert rows[0]==['PathFileType', '4', '(X/Y/Z)', Path(path).name]
+    assert rows[1]==['DataRate', 'CameraRate', 'NumFrames', 'NumMarkers', 'Units', 'OrigDataRate', 'OrigDataStartFrame',
+                     'OrigNumFrames']
+    rate,camera,T,J,units,orig,first,n = rows[2]
+    T,J = int(T),int(J)
+    assert units=='m' and float(rate)==float(camera)==float(orig) and int(n)==T==len(rows)-5
+    names = rows[3][2::3]
+    assert rows[3][:2]==['Frame#', 'Time'] and len(names)==len({*names})==J
+    assert all(cell=='' for k in (3, 4) for cell in rows[3][k::3])
+    assert rows[4]==['', '']+[f'{axis}{i+1}' for i in range(J) for axis in 'XYZ']
+    assert all(len(row)==2+3*J for row in rows[3:])
+    data = np.array([[float(v) if v else np.nan for v in row] for row in rows[5:]])
+    assert int(first)==data[0,0] and (np.diff(data[:,0])>0).all() and (np.diff(data[:,1])>0).all()
+    return names, float(rate), data[:,0].astype(int), data[:,1], data[:,2:].reshape(T,J,3)
+
+
+@pytest.mark.parametrize('skel', [PENN13, COCO17, BBC7], ids=lambda s: s.name)
+@pytest.mark.parametrize('T', [1, 2, 40])
+def test_a_trc_file_is_as_published(tmp_path, skel, T):
+    r = tall(skel, T=T)
+    to_trc(r, tmp_path/'m.trc')
+    names,rate,index,times,xyz = strict_trc(tmp_path/'m.trc')
+    assert names==marker_names(skel) and index.tolist()==r.index.tolist() and rate==(25 if T>1 else 1)
+    scale = metres_per_pixel(r.kp, skel, 1.75)
+    close(times, r.times, 1e-6); close(xyz[...,0], r.kp[...,0]*scale, 6e-7)
+    close(xyz[...,1], (479-r.kp[...,1])*scale, 6e-7)
+    assert (np.nan_to_num(xyz[...,2])==0).all()
+    ours = read_trc(tmp_path/'m.trc')
+    assert (ours['markers'], ours['rate'], ours['units'])==(names, rate, 'm')
+    close(ours['xyz'], xyz, 0); close(ours['times'], times, 0)
+
+
+def test_marker_names():
+    assert marker_names(COCO17)[:7]==['Nose', 'LEye', 'REye', 'LEar', 'REar', 'LShoulder', 'RShoulder']
+    assert marker_names(Skeleton('t', ('a_b c', 'aBC')))==['a_b_c', 'aBC']
+    assert marker_names(Skeleton('u', ('left', 'x\ty')))==['Left', 'XY']
+    assert marker_names(Skeleton('v', ('right_big_toe', 'head top', 'Neck')))==['RBigToe', 'HeadTop', 'Neck']
+
+
+@pytest.mark.parametrize('new,how,says', [
+    ({}, {}, 'state the height'), ({}, dict(height=-1.), 'metres above 0'),
+    ({}, dict(height=1.8, length=('a', 'b', 1)), 'give one'),
+    ({}, dict(length=('tail', 'head', 1.)), "no joint 'tail'"),
+    (dict(times=[0, 2, 1, 3, 4]), dict(height=1.8), 'must increase'),
+    (dict(kp=np.full((5,13,2), 4.)), dict(height=1.8), 'show nothing')])
+def test_what_cannot_become_metres_is_refused(tmp_path, new, how, says):
+    with pytest.raises(TTPError, match=says): to_trc(made(**new), tmp_path/'m.trc', **how)
+    assert not (tmp_path/'m.trc').exists()
+
+
+def test_broken_trc_files_are_refused(tmp_path):
+    to_trc(tall(), tmp_path/'m.trc')
+    text = (tmp_path/'m.trc').read_text()
+    lines = text.split('\n')
+    for bad in ('', 'x', text[:200], '\n'.join(lines[:-2]), text.replace('\t5\t', '\t6\t', 1),
+                text.replace('PathFileType', 'Path')):
+        (tmp_path/'b.trc').write_text(bad)
+        with pytest.raises(TTPError, match='b.trc'): read_trc(tmp_path/'b.trc')
+
+
+# --- read back by the libraries they are for, where these are installed
+
+def a_result(**new):
+    kp = np.cumsum(rng(4).normal(0, 2, (40,13,2)), 0)+rng(5).uniform(50, 300, (1,13,2))
+    kp[10:12,5] = np.nan; kp[20:35,6] = np.nan
+    return mended_result(tall(T=40, kp=kp, conf=np.full((40,13), .9), index=np.arange(40), **new), fill=.2)
+
+
+def test_pose2sim_reads_the_markers(tmp_path):
+    common = pytest.importorskip('Pose2Sim.common')
+    r = a_result(); to_trc(r, tmp_path/'m.trc')
+    q,frames,times,markers,head = common.read_trc(str(tmp_path/'m.trc'))
+    assert markers==marker_names(PENN13) and frames.tolist()==r.index.tolist()
+    close(times, r.times, 1e-6); close(q.to_numpy(float).reshape(40,13,3), read_trc(tmp_path/'m.trc')['xyz'], 1e-9)
+    assert head[2].split()==['25.0', '25.0', '40', '13', 'm', '25.0', '0', '40']
+
+
+def test_movement_reads_the_table(tmp_path):
+    load = pytest.importorskip('movement.io.load_poses')
+    r = a_result(); to_deeplabcut(r, tmp_path/'d.csv')
+    data = load.from_dlc_file(tmp_path/'d.csv', fps=25)
+    assert data.position.dims==('time', 'space', 'keypoints', 'individuals')
+    assert data.coords['keypoints'].values.tolist()==list(PENN13.joints)
+    close(data.position.values[...,0].transpose(0, 2, 1), r.kp); close(data.confidence.values[...,0], r.conf)
+
+
+def test_sleap_io_reads_the_table_beside_the_images(tmp_path):
+    "It reads DeepLabCut's tables of images, and only where these are."
+    sio,cv2 = pytest.importorskip('sleap_io'),pytest.importorskip('cv2')
+    names = [f'img{i:03d}.png' for i in range(40)]
+    for name in names: cv2.imwrite(str(tmp_path/name), np.zeros((48,64,3), np.uint8))
+    r = a_result(names=names); to_deeplabcut(r, tmp_path/'d.csv')
+    labels = sio.load_dlc(str(tmp_path/'d.csv'))
+    at = [labels.skeletons[0].node_names.index(name) for name in PENN13.joints]
+    assert len(labels)==40
+    close(labels.numpy()[:,0][:,at], r.kp)
+
+
+def test_pandas_reads_the_angles(tmp_path):
+    pandas = pytest.importorskip('pandas')
+    r = a_result(); to_angles(r, tmp_path/'a.csv')
+    table = pandas.read_csv(tmp_path/'a.csv', comment='#')
+    assert list(table)==['frame', 'time', *angles_of(PENN13), *(f'{name}_flag' for name in angles_of(PENN13))]
+    close(table.right_elbow, joint_angles(r.kp)['right_elbow']); assert table.right_elbow_flag[10]=='filled'

@@ -3,13 +3,14 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from ttp_nb.basics import TTPError
 from ttp_nb.skeletons import BBC7, COCO17, H36M16, PENN13, Skeleton
-from ttp_nb.motion import OneEuro, jitter, limb_lengths, limb_variation, one_euro, pose_size, savgol
+from ttp_nb.motion import (FILTERS, OneEuro, butterworth, filtered, frame_rate, jitter, limb_lengths, limb_variation,
+                           one_euro, pose_size, read_filter, savgol, savgol_window)
 
 rng = np.random.default_rng
 T,J = 40,13
 KP = np.cumsum(rng(0).normal(size=(T,J,2)), 0)*3 + rng(1).uniform(0, 200, (1,J,2))
 CLOCK = np.arange(T)/25
-ALL = [lambda kp: one_euro(kp, np.arange(len(kp))/25), savgol]
+ALL = [lambda kp: one_euro(kp, np.arange(len(kp))/25), savgol, lambda kp: butterworth(kp, np.arange(len(kp))/25)]
 
 
 def holes(seed, share=.3):
@@ -181,3 +182,81 @@ def test_any_numbers_give_numbers(n, j, seed, scale):
 def test_joints_cannot_change_on_the_way():
     f = OneEuro(100.); f(KP[0], 0.)
     with pytest.raises(TTPError, match='same joints'): f(KP[1,:5], .04)
+
+
+# --- a cut-off in hertz
+
+def swing(hz, fps, T=400):
+    t = np.arange(T)/fps
+    return np.stack([np.sin(2*np.pi*hz*t), np.cos(2*np.pi*hz*t)], -1)[:,None], t
+
+def left(out): return np.linalg.norm(out, axis=-1)[100:-100].mean()        # away from the ends
+
+
+@pytest.mark.parametrize('fps', [25, 30, 59.94, 240])
+@pytest.mark.parametrize('share', [.05, .1, .2, .4])
+def test_what_a_cut_off_means(fps, share):
+    "At the cut-off a swing keeps 1/sqrt(2), for Butterworth exactly; what is slower keeps more. Nothing is late."
+    hz = share*fps
+    wave,t = swing(hz, fps)
+    assert left(butterworth(wave, t, hz))==pytest.approx(2**-.5, abs=2e-3)
+    slow,t = swing(hz/3, fps)
+    out = butterworth(slow, t, hz)
+    assert left(out)>.98 and np.allclose(out[100:-100]/left(out), slow[100:-100], atol=1e-2)
+    if share<.4:
+        n = savgol_window(hz, fps)
+        assert n%2 and left(savgol(wave, n))<=2**-.5+1e-6 and (n==3 or left(savgol(wave, n-2))>2**-.5-1e-6)
+
+
+def test_butterworth_is_scipys_run_both_ways():
+    from scipy.signal import butter, filtfilt
+    t = np.arange(60)/50
+    kp = np.cumsum(rng(2).normal(size=(60,3,2)), 0)
+    run = 50/np.pi*np.arctan(np.tan(np.pi*6/50)/(2**.5-1)**.25)
+    assert np.allclose(butterworth(kp, t, 6.), filtfilt(*butter(2, run, fs=50), kp, axis=0, padlen=9), atol=1e-9)
+
+
+def test_stretches_are_filtered_by_themselves():
+    "Between gaps, and between frames that were dropped; what is too short stays."
+    whole = butterworth(KP, CLOCK)
+    kp = KP.copy(); kp[15:18] = np.nan
+    out = butterworth(kp, CLOCK)
+    assert np.allclose(out[18:], butterworth(KP[18:], CLOCK[18:]))
+    assert np.allclose(out[:15], butterworth(KP[:15], CLOCK[:15]))
+    late = CLOCK.copy(); late[20:] += 1
+    after = butterworth(KP, late)[20:]
+    assert np.allclose(after, butterworth(KP[20:], CLOCK[20:])) and not np.allclose(after, whole[20:])
+    kp = KP.copy(); kp[[10,14]] = np.nan
+    assert np.array_equal(butterworth(kp, CLOCK)[11:14], KP[11:14])
+    jittery = CLOCK+rng(1).uniform(-.004, .004, T)                         # a clock that ticks unevenly is no hole
+    assert np.abs(butterworth(KP, jittery)-whole).max()<1
+
+
+@pytest.mark.parametrize('name', FILTERS)
+def test_every_filter_by_its_name(name):
+    kp = holes(2)
+    out = filtered(kp, CLOCK, name, 3., np.ones((T,J)))
+    assert (np.isnan(out)==np.isnan(kp)).all() and jitter(out)[0]<jitter(kp)[0]
+    assert read_filter(f'{name}:3')==(name, 3.) and FILTERS[name]
+    for n in (1, 2, 3, 4, 5): assert np.isfinite(filtered(KP[:n], CLOCK[:n], name, 3., np.ones((n,J)), 100.)).all()
+
+
+@pytest.mark.parametrize('text', ['', ':', '6:', 'butterworth', 'butter:6', '6 Hz', '0', '-6', 'inf', 'nan', 'savgol:x',
+                                  'a:b:6'])
+def test_what_is_no_filter(text):
+    with pytest.raises(TTPError, match='a cut-off in Hz, such as 6'): read_filter(text)
+
+
+@pytest.mark.parametrize('call,says', [
+    (lambda: butterworth(KP, CLOCK, 12.5), '12.5 Hz needs more than 25 frames a second, these are 25'),
+    (lambda: butterworth(KP, CLOCK, 0), 'above 0'), (lambda: butterworth(KP, CLOCK, np.nan), 'needs more'),
+    (lambda: butterworth(KP, CLOCK[::-1]), 'must increase'), (lambda: savgol_window(13, 25), 'between 0 and 12.5'),
+    (lambda: filtered(KP, CLOCK, 'kalman'), "no filter 'kalman'"),
+    (lambda: filtered(KP, CLOCK, 'savgol', 20.), 'between 0')])
+def test_cut_offs_that_frames_cannot_show(call, says):
+    with pytest.raises(TTPError, match=says): call()
+
+
+def test_the_rate_of_frames():
+    assert frame_rate(CLOCK)==pytest.approx(25) and np.isnan(frame_rate([3.]))
+    assert frame_rate(np.delete(CLOCK, [3, 9, 10]))==pytest.approx(25)     # dropped frames do not change it

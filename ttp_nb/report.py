@@ -540,8 +540,9 @@ def try_writers(
         if (folder/name).is_dir(): raise TTPError(f'{folder/name} is a folder, where a file is to be written: move it, '
                                                   'or choose another output folder.')
     check_exports(folder, formats)
-    kp, frames = np.full((1, 2, 2), 20.), np.zeros((1, 48, 64, 3), np.uint8)
-    made_up = Result(Skeleton('two', ('a', 'b')), [0], [0.], kp, kp[..., 0], None, None, [[9, 9, 30, 40]], (64, 48), {})
+    kp, frames = np.array([[[20., 20.], [20., 35.]]]), np.zeros((1, 48, 64, 3), np.uint8)
+    skel = Skeleton('shank', ('right_knee', 'right_ankle'))    # what a height can be compared with
+    made_up = Result(skel, [0], [0.], kp, kp[..., 0], None, None, [[9, 9, 30, 40]], (64, 48), {'height': 1.75})
     trial = folder/f'.overlay.mp4.{os.getpid():x}.part'        # removed with what killed runs leave behind
     try:
         export(made_up, trial, formats)
