@@ -284,7 +284,7 @@ def personalization_settings(
     if other: stop(f'{other[0]}: only settings of personalization can be changed here, e.g. personalization.lr 1e-4.')
     return with_values(Recipe(personalization=card_settings(model)), ours).personalization
 
-# %% ../nbs/library/53_cli.ipynb #5d3b72a9
+# %% ../nbs/library/53_cli.ipynb #735d3475
 SECTIONS = ('data', 'model', 'training', 'personalization',
             'CUDNN', 'DATASET', 'DEBUG', 'LOSS', 'MODEL', 'TEST', 'TRAIN')   # of a recipe, and of the authors' files
 PICTURES = ('.mp4', '.mov', '.avi', '.webm', '.mkv', '.m4v', '.mpg', '.mpeg', '.wmv', '.ts', '.mts', '.gif', '.png',
@@ -300,6 +300,7 @@ def videos_and_settings(
         section, dot, _ = word.partition('.')
         if dot and section in SECTIONS and not os.path.exists(word): changes += [word, *islice(words, 1)]
         else: videos.append(word)
+    if '-' in videos: stop("'-': a stream is not read, as it may have no end: save it as a file first.")
     if not videos: stop('no video is given, only settings: ttp personalize my.mp4 personalization.lr 1e-4')
     unknown = [v for v in videos[1:] if not os.path.exists(v) and Path(v).suffix.lower() not in PICTURES]
     if unknown:
@@ -443,8 +444,8 @@ def add_command(
     **options, # name -> (default, help), then choices and type where they are needed
 )->argparse.ArgumentParser: # the command's own parser
     "A command, its options and an example."
-    name = run.__name__.removesuffix('_command')
-    parser = commands.add_parser(name, help=run.__doc__, description=run.__doc__, epilog=f'example:\n  {example}',
+    name, about = run.__name__.removesuffix('_command'), run.__doc__.splitlines()[0]
+    parser = commands.add_parser(name, help=about, description=about, epilog=f'example:\n  {example}',
                                  formatter_class=argparse.RawDescriptionHelpFormatter)
     for option, how in options.items(): add_option(parser, option, *how)
     parser.set_defaults(run=run)
@@ -584,7 +585,8 @@ VIDEO_MODE = ('offline', 'learn from the whole video first, or from frame after 
 JOINTS = ('', "which joints to write: COCO's seventeen, Penn Action's thirteen, or all that the model finds "
               "(default: COCO's where it finds them, else all)", ('coco17', 'penn13', 'all'))
 BOX = ('', "the person: x0,y0,x1,y1 (corners in pixels), 'frame', or a csv or json file with a box for each frame, by "
-           'its number in the source; or at:x,y,frame, a point on whoever is to be followed; without it the person is found and followed, of several the one seen longest and largest')
+           'its number in the source; or at:x,y,frame, a point on whoever is to be followed; without it the person is '
+           'found and followed, of several the one seen longest and largest')
 
 
 def probe_options(
