@@ -764,7 +764,7 @@ def test_several_videos_one_of_which_is_none(many, tmp_path):
     _,a,text,none,b,*_ = table(r)
     assert a==['a.mp4', '14', 'answered, as it is', os.path.join('results', 'a')]
     assert b[1]=='6' and b[3]==os.path.join('results', 'b')
-    assert text[1]=='-' and text[2].startswith('failed: ') and none[2].startswith('failed: none.mp4')
+    assert text[1]=='-' and text[2].startswith('failed: ') and none[2].startswith('failed: there is no such file')
     assert '2 of 4 were not answered' in r.out and not leftovers(tmp_path)
     assert sorted(p.parent.name for p in tmp_path.rglob('keypoints.json'))==['a', 'b']
     was = (tmp_path/'results'/'a'/'keypoints.json').stat().st_mtime_ns

@@ -633,6 +633,19 @@ def test_a_part_is_another_job_and_goes_on_as_itself(run, d, tmp_path, monkeypat
     assert 'is complete already' in lines[-1] and files(tmp_path/'out')==files(tmp_path/'undisturbed')
     assert strict(tmp_path/'out'/'keypoints.json')['part']=={'start': [5, 'f'], 'end': [14, 'f'], 'slowmo': 1}
 
+@pytest.mark.parametrize('moment', [('Ledger.add', 5, 'torn'), learned('online', 7), ('os.replace', 6, 'before'),
+                                    ('report.side_by_side', 4, 'before'), ('yv.export', 1, 'after')], ids=str)
+def test_a_killed_part_goes_on(ttp, d, moment):
+    "In a process of its own, at a moment of work and of writing; then as if it had not been killed."
+    part = (*job(d, 'online'), '--from', '5f', '--to', '.56', '--slowmo', 2)
+    if not (d/'part').exists(): assert ttp(*part, '--out', d/'part') in (0, 4)
+    assert ttp(*part, '--out', d/'killed', moment=moment)==-signal.SIGKILL, 'it was not killed'
+    assert ttp(*part, '--out', d/'killed', '--from', '6f', '--resume')==2, 'another part does not go on'
+    assert ttp(*part, '--out', d/'killed', '--resume') in (0, 4)
+    was,now = files(d/'part'),files(d/'killed')
+    shutil.rmtree(d/'killed')
+    assert now.keys()==was.keys() and not [k for k in was if k!='report.html' and was[k]!=now[k]]
+
 def test_the_results_of_earlier_versions_are_of_the_whole(run, tmp_path):
     "They do not say so."
     run(mode='none')

@@ -388,7 +388,7 @@ def asked_before(
     was = interrupted_job(out, say) or getattr(old_result(out, say), 'about', {})
     return was.get('box', '')
 
-# %% ../nbs/library/53_cli.ipynb #734b7024
+# %% ../nbs/library/53_cli.ipynb #bcbebb99
 def personalize_several(
     jobs:list, # of `VideoJob`
     args:argparse.Namespace, # ask, resume
@@ -415,16 +415,16 @@ def attempt(
 )->tuple: # frames, verdict, exit code
     "One of several videos: whatever goes wrong with it is said, and ends nothing else."
     from ttp_nb.basics import TTPError
+    from ttp_nb.your_video import outcome
     try: result = personalize_one(job, args)
     except TTPError as e:
-        print(f'ttp: {job.source}: {e}', file=sys.stderr)
-        return '-', f'failed: {e}', getattr(e, 'code', 2)
+        why = str(e).removeprefix(f'{job.source}: ')
+        print(f'ttp: {job.source}: {why}', file=sys.stderr)
+        return '-', f'failed: {why}', getattr(e, 'code', 2)
     except Exception as e:      # a mistake of ours: the others are answered all the same
         traceback.print_exc()
         return '-', f'failed: {type(e).__name__}', 1
-    why = result.about['guard']['why']
-    verdict = f'not adapted: {why}' if why else 'answered, as it is' if job.mode == 'none' else 'adapted'
-    return str(len(result)), verdict, 4 if why else 0
+    return str(len(result)), outcome(result), 4 if result.about['guard']['why'] else 0
 
 
 def aligned(

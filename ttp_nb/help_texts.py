@@ -97,7 +97,7 @@ def document_methods(
         if hidden or getattr(thing, '__module__', '') != module.__name__: continue
         if inspect.isfunction(thing): document_function(thing, lines)
 
-# %% ../nbs/library/55_help_texts.ipynb #21add2d7
+# %% ../nbs/library/55_help_texts.ipynb #96dc8b64
 ENTRIES = {'personalize': 'one_call', 'TTPError': 'basics'}   # what the package itself offers -> its module
 
 
@@ -105,7 +105,7 @@ class Package(ModuleType):
     "A package whose modules are documented when they have been imported, and that offers `ENTRIES`."
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
-        if isinstance(value, ModuleType): document(value)
+        if isinstance(value, ModuleType) and value.__name__ == f'{self.__name__}.{name}': document(value)
 
     def __getattr__(self, name):
         if name not in ENTRIES: raise AttributeError(f'module {self.__name__!r} has no attribute {name!r}')

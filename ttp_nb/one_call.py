@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['opened', 'on_disk', 'check_frame', 'PersonalizedVideo', 'picture', 'copy_whole', 'personalize', 'call_said']
 
-# %% ../nbs/library/56_one_call.ipynb #53668d30
+# %% ../nbs/library/56_one_call.ipynb #a2761ff2
 import base64
 import html
 import inspect
@@ -31,7 +31,7 @@ from .exports import Result, export
 from .report import side_by_side
 from .your_video import (
     FILES, VideoJob, check_request, check_source, clear_exports, interrupted_job, model_path,
-    personalize_video)
+    outcome, personalize_video)
 from .cli import personalization_settings
 
 # %% ../nbs/library/56_one_call.ipynb #13e66e4c
@@ -78,7 +78,7 @@ def check_frame(
     if frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3 and frame.shape == shape: return
     raise UnusableInput(f'frame {i}: {frame.shape} of {frame.dtype}; frames are (H,W,3) uint8 RGB, all of one size.')
 
-# %% ../nbs/library/56_one_call.ipynb #a1826855
+# %% ../nbs/library/56_one_call.ipynb #77e7826c
 @dataclass(frozen=True, eq=False, repr=False)
 class PersonalizedVideo:
     "One person's joints in a video; it shows itself in a notebook, and is written by `save`."
@@ -115,8 +115,8 @@ class PersonalizedVideo:
     def why(self): return self.result.about['guard']['why']   # why the joints are those from before; '' if they are not
 
     def __repr__(self):
-        done = 'as it is' if self.job.mode == 'none' else f'as before ({self.why})' if self.why else 'personalised'
-        return f'{len(self)} frames, {len(self.joints)} joints ({self.result.skeleton.name}), {self.job.mode}: {done}'
+        joints = f'{len(self.joints)} joints ({self.result.skeleton.name})'
+        return f'{len(self)} frames, {joints}, {self.job.mode}: {outcome(self.result)}'
 
 # %% ../nbs/library/56_one_call.ipynb #ce8e6664
 def picture(

@@ -8,9 +8,9 @@ __all__ = ['MEMORY', 'LATEST', 'MOST', 'MODES', 'FILES', 'MODELS', 'JOINT_SETS',
            'save_work_state', 'read_work_state', 'VideoJob', 'box_said', 'model_path', 'check_request', 'check_choices',
            'joints_to_write', 'load_networks', 'Task', 'reach_in_memory', 'online_adaptation', 'offline_adaptation',
            'make_task', 'job_identity', 'content_checksum', 'same_job', 'box_identity', 'open_work', 'interrupted_job',
-           'clear_work', 'person_in', 'boxes_for', 'kept_boxes', 'results_of', 'smoothed', 'run_summary', 'write_all',
-           'clear_exports', 'write_results', 'old_result', 'finished_result', 'check_source', 'personalize_video',
-           'answer_video']
+           'clear_work', 'person_in', 'boxes_for', 'kept_boxes', 'results_of', 'smoothed', 'run_summary', 'outcome',
+           'write_all', 'clear_exports', 'write_results', 'old_result', 'finished_result', 'check_source',
+           'personalize_video', 'answer_video']
 
 # %% ../nbs/library/52_your_video.ipynb #ff5ab8ae
 import json
@@ -726,6 +726,15 @@ def run_summary(
     if run is None: return {'losses': [], 'checks': [], 'events': [], 'stopped': '', 'why': ''}
     guard = run.guard
     return {'losses': run.losses, 'checks': guard.checks, 'events': guard.events, 'stopped': guard.stopped, 'why': why}
+
+
+def outcome(
+    result:Result, # of `personalize_video`
+)->str: # 'adapted', or what was done instead
+    "What became of a video, in a few words: for a table, or a line."
+    why = result.about['guard']['why']
+    if why: return f'not adapted: {why}'
+    return 'answered, as it is' if result.about['mode'] == 'none' else 'adapted'
 
 # %% ../nbs/library/52_your_video.ipynb #1adbb06b
 def write_all(
