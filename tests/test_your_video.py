@@ -633,7 +633,7 @@ def test_a_part_is_another_job_and_goes_on_as_itself(run, d, tmp_path, monkeypat
     assert 'is complete already' in lines[-1] and files(tmp_path/'out')==files(tmp_path/'undisturbed')
     assert strict(tmp_path/'out'/'keypoints.json')['part']=={'start': [5, 'f'], 'end': [14, 'f'], 'slowmo': 1}
 
-@pytest.mark.parametrize('moment', [('Ledger.add', 5, 'torn'), learned('online', 7), ('os.replace', 6, 'before'),
+@pytest.mark.parametrize('moment', [('Ledger.add', 5, 'torn'), learned('online', 7),
                                     ('report.side_by_side', 4, 'before'), ('yv.export', 1, 'after')], ids=str)
 def test_a_killed_part_goes_on(ttp, d, moment):
     "In a process of its own, at a moment of work and of writing; then as if it had not been killed."
