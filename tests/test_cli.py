@@ -724,6 +724,153 @@ def test_writers_are_tried_before_the_work(own, tmp_path, monkeypatch, way):
     assert sorted(out.rglob('*'))==before
 
 
+# --- parts, several videos, a click, a sheet
+
+def indices(out): return [f['index'] for f in json.loads((out/'keypoints.json').read_text())['frames']]
+
+@pytest.mark.parametrize('args,want', [('--from 0.2 --to 0.4', [5,6,7,8,9]), ('--from 5f --to 10f', [5,6,7,8,9]),
+                                       ('--from 0:00.5', [13]), ('--to 2f', [0,1])])
+def test_a_part(own, tmp_path, args, want):
+    r = own(*args.split(), '--slowmo', 4)
+    assert r.code==0 and indices(tmp_path/'out')==want and f'frames {want[0]} to {want[-1]} of 0 to 13' in r.out
+    frames = json.loads((tmp_path/'out'/'keypoints.json').read_text())['frames']
+    assert np.allclose([f['time'] for f in frames], np.array(want)/100, atol=1e-3) and 'recorded at 4 times' in r.out
+
+@pytest.mark.parametrize('args,says', [
+    ('--from soon', 'is no moment'), ('--from 1,5', 'is no moment'), ('--to -1', 'is no moment'),
+    ('--from 9', 'no frame lies in the part from 9s'), ('--from 7f --to 7f', '0f to 13f'), ('--slowmo 0', 'slowmo 0'),
+    ('--fps 0', 'fps 0'), ('--ask', '--ask and --box')])
+def test_parts_that_are_none(own, tmp_path, args, says):
+    assert says in refused(own(*args.split())) and nothing_written(tmp_path/'out')
+
+@pytest.fixture
+def many(ttp, videos, model, tmp_path, monkeypatch):
+    "`ttp personalize` of several videos, with the report left out, from a folder that has them."
+    from ttp_nb import your_video
+    monkeypatch.setattr(your_video, 'write_report', lambda r, s, f, path, raw: path.write_text('x'))
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(videos/'a.mp4', tmp_path/'a.mp4'); shutil.copy(videos/'text.mp4', tmp_path/'text.mp4')
+    write_mp4(tmp_path/'b.mp4', noise_clip(T=6, seed=3, size=(80,64)).frames)
+    def run(*words, **options):
+        o = {'model': model, 'box': '15,8,60,52', 'out': 'results', 'mode': 'none'} | options
+        return ttp('personalize', *[x for k,v in o.items() if v is not None for x in (f'--{k}', v)], *words)
+    return run
+
+def table(said): return [re.split(r'  +', line) for line in said.out.split('\nvideo ')[1].splitlines()]
+
+def test_several_videos_one_of_which_is_none(many, tmp_path):
+    r = many('a.mp4', 'personalization.batch', 3, 'text.mp4', 'none.mp4', 'b.mp4')
+    assert r.code==3 and [line.split(':')[1].strip() for line in messages(r.err)]==['text.mp4', 'none.mp4']
+    _,a,text,none,b,*_ = table(r)
+    assert a==['a.mp4', '14', 'answered, as it is', os.path.join('results', 'a')]
+    assert b[1]=='6' and b[3]==os.path.join('results', 'b')
+    assert text[1]=='-' and text[2].startswith('failed: ') and none[2].startswith('failed: there is no such file')
+    assert '2 of 4 were not answered' in r.out and not leftovers(tmp_path)
+    assert sorted(p.parent.name for p in tmp_path.rglob('keypoints.json'))==['a', 'b']
+    was = (tmp_path/'results'/'a'/'keypoints.json').stat().st_mtime_ns
+    write_mp4(tmp_path/'text.mp4', noise_clip(T=5, size=(80,64)).frames)
+    r = many('a.mp4', 'personalization.batch', 3, 'text.mp4', 'b.mp4', '--resume')
+    assert r.code==0 and r.out.count('is complete already')==2 and [row[1] for row in table(r)[1:]]==['14', '5', '6']
+    assert (tmp_path/'results'/'a'/'keypoints.json').stat().st_mtime_ns==was and 'not answered' not in r.out
+
+def test_several_videos_interrupted_go_on(many, tmp_path, monkeypatch):
+    from ttp_nb import your_video
+    add, calls = your_video.Ledger.add, []
+    def interrupted(*a):
+        calls.append(0)
+        if len(calls)==2: raise KeyboardInterrupt
+        return add(*a)
+    with monkeypatch.context() as m:
+        m.setattr(your_video.Ledger, 'add', interrupted)
+        assert many('a.mp4', 'b.mp4').code==130
+    r = many('a.mp4', 'b.mp4', '--resume')
+    assert r.code==0 and r.out.count('is complete already')==1 and [row[1] for row in table(r)[1:]]==['14', '6']
+
+def test_a_profile_of_one_for_the_others(many, tmp_path, monkeypatch):
+    with monkeypatch.context() as m:
+        m.setattr('ttp_nb.guard.got_worse', lambda now, before: '')
+        assert many('a.mp4', 'personalization.batch', 3, mode='offline', out='first').code==0
+    r = many('a.mp4', 'b.mp4', profile='first/profile.safetensors')
+    assert r.code==0
+    for name in 'ab':
+        about = json.loads((tmp_path/'results'/name/'keypoints.json').read_text())
+        assert about['start']!=about['checksum'] and about['profile']=='first/profile.safetensors'
+
+def test_the_guard_and_a_mistake_of_ours_among_several(many, monkeypatch):
+    from ttp_nb import your_video
+    r = many('a.mp4', 'b.mp4', 'personalization.lr', '1e3', 'personalization.batch', 3, mode='offline')
+    assert r.code==4 and all(row[2].startswith('not adapted: ') for row in table(r)[1:3])
+    answer = your_video.answer_video
+    def mistaken(job, *a):
+        if str(job.source)=='a.mp4': raise ZeroDivisionError('half a frame')
+        return answer(job, *a)
+    monkeypatch.setattr(your_video, 'answer_video', mistaken)
+    r = many('a.mp4', 'b.mp4', out='other')
+    assert r.code==1 and 'ZeroDivisionError: half a frame' in r.err and table(r)[1][2]=='failed: ZeroDivisionError'
+    assert table(r)[2][1]=='6'
+
+@pytest.mark.parametrize('args,says', [
+    (['a.mp4', 'personalisation.lr', '1e-3'], "'personalisation.lr' is neither a video that is there nor a setting"),
+    (['a.mp4', 'b.mp4', '1e-3'], "'1e-3' is neither"), (['a.mp4', 'b.mp4', 'a.mp4'], 'the same'),
+    (['personalization.lr', '1e-3'], 'no video is given'), (['a.mp4', '-'], 'a stream is not read'),
+    (['a.mp4', 'b.mp4', '--export', 'c3d'], 'no export'),
+    (['a.mp4', 'b.mp4', '--model', 'none.safetensors'], 'none.safetensors'),
+    (['a.mp4', 'b.mp4', 'training.lr', '1'], 'only settings'),
+    (['a.mp4', 'b.mp4', 'personalization.lr'], 'no value'),
+    (['a.mp4', 'b.mp4', '--profile', 'none'], 'no such profile')],
+    ids=lambda a: ' '.join(a) if isinstance(a, list) else '')
+def test_what_is_wrong_for_all_is_said_once_and_first(many, tmp_path, args, says):
+    assert says in refused(many(*args)) and nothing_written(tmp_path/'results')
+
+def test_words_that_are_videos_or_settings(tmp_path, monkeypatch):
+    from ttp_nb import recipe_files
+    from dataclasses import fields, is_dataclass
+    ours = {f.name for f in fields(recipes.Recipe) if is_dataclass(getattr(recipes.Recipe(), f.name))}
+    assert {*cli.SECTIONS}==ours|{k.split('.')[0] for k in recipe_files.OFFICIAL_KEYS if '.' in k}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'personalization.mp4').write_text('x'); (tmp_path/'TEST').mkdir(); (tmp_path/'1e-3').mkdir()
+    words = 'personalization.mp4 GOPR01.MP4 TEST personalization.lr 1e-3 TEST.MODEL_FILE x.mp4'.split()
+    assert cli.videos_and_settings(words)==(words[:3], words[3:])
+
+@pytest.mark.parametrize('videos,names', [('a.mp4', 'a'), ('a.mp4 A.mov', 'a.mp4 A.mov'),
+    ('x/c.mp4 y/c.mp4 d.mp4', 'x_c y_c d'), ('x/c.mp4 x/c.mov y/c.mp4', 'x_c.mp4 c.mov y_c'),
+    ('x/c.mp4 x/c.mov y/c.mp4 y/c.mov', 'x_c.mp4 x_c.mov y_c.mp4 y_c.mov')])
+def test_names_of_folders(videos, names):
+    made = cli.folder_names(videos.split())
+    assert len({n.casefold() for n in made})==len(made)
+    if videos!='x/c.mp4 x/c.mov y/c.mp4': assert made==names.split()
+
+def test_click_the_person(own, ttp, videos, model, tmp_path, monkeypatch):
+    from ttp_nb import choosing
+    two = np.array([[15, 8, 60, 52, .9], [2, 2, 12, 12, .9]])
+    monkeypatch.setattr(person_module, 'people_detector', lambda **how: lambda frame: two)
+    ask, asked = choosing.ask_person, []
+    def hand(img, pointer):
+        asked.append(pointer.number)
+        pointer.press(30, 30)
+    monkeypatch.setattr(choosing, 'ask_person', lambda frames: ask(frames, hand))
+    def run(*more): return own('--ask', '--from', '4f', '--to', '9f', *more, box=None, report=True)
+    r = run()
+    assert r.code==0 and asked==[6] and '2 people' in r.out
+    about = json.loads((tmp_path/'out'/'keypoints.json').read_text())
+    assert about['box']=='at:30,30,6' and '--box at:30,30,6' in (tmp_path/'out'/'report.html').read_text('utf-8')
+    again = run('--resume')
+    assert again.code==0 and asked==[6] and 'is complete already' in again.out, 'nobody is asked twice'
+
+def test_ask_where_there_is_no_display(own, tmp_path, monkeypatch):
+    for name in ('DISPLAY', 'WAYLAND_DISPLAY'): monkeypatch.delenv(name, raising=False)
+    if sys.platform!='linux': pytest.skip('there is always one')
+    refused(own('--ask', box=None), 'no display', '--box at:x,y,frame', '--sheet')
+
+def test_probe_writes_a_sheet(ttp, videos, tmp_path):
+    r = ttp('probe', videos/'cut.avi', '--sheet', tmp_path/'new'/'s.jpg')
+    assert r.code==0 and 's.jpg' in r.out and 'trouble' in r.out
+    assert cv2.imread(str(tmp_path/'new'/'s.jpg')).shape[1]==1200
+    refused(ttp('probe', videos/'a.mp4', '--sheet', tmp_path/'s.pdf'), 's.pdf', '.jpg or .png')
+    unusable(ttp('probe', 'none.mp4', '--sheet', tmp_path/'none.jpg'), 'none.mp4')
+    assert not (tmp_path/'none.jpg').exists()
+
+
 # --- what cannot be shown
 
 def in_a_process(*args, **how):

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 from ttp_nb import your_video
 from ttp_nb.cli import main
 from ttp_nb.exports import EXPORTS, read_coco, read_deeplabcut, read_keypoints, read_npz, read_openpose
+from ttp_nb.choosing import Excerpt
 from ttp_nb.geometry import apply_affine, box_to_center_scale, crop_affine
 from ttp_nb.guard import GuardConfig, GuardedAdaptation
 from ttp_nb.checkpoints import load_model, save_model
@@ -602,6 +603,101 @@ def test_other_joints_are_another_job(run, d, tmp_path, monkeypatch):
     lines = []
     run(**people, resume=True, say=lines.append)
     assert 'complete already' in lines[0] and files(tmp_path/'out')==was
+
+
+# --- a part of a video, and slow motion
+
+PART = Excerpt('5f', '14f')
+
+def test_a_part_is_another_job_and_goes_on_as_itself(run, d, tmp_path, monkeypatch):
+    "Interrupted, it goes on to the same bytes; neither the whole nor another part takes up its work or its results."
+    how = dict(mode='online', exports=('coco',), part=PART)
+    run(**how, out='undisturbed')
+    learned = []
+    answer = your_video.Task.answer
+    def stop(self, *a):
+        learned.append(0)
+        if len(learned)==9: raise Enough
+        return answer(self, *a)
+    with monkeypatch.context() as m:
+        m.setattr(your_video.Task, 'answer', stop)
+        m.setattr(your_video, 'SAVE', 2)
+        with pytest.raises(Enough): run(**how)
+    others = (Excerpt(), Excerpt('5f'), Excerpt('5f', '13f'), Excerpt('5f', '14f', 2), Excerpt('.2', '14f'))
+    for part in others:
+        with pytest.raises(TTPError, match='interrupted run with another'): run(**how | dict(part=part), resume=True)
+    run(**how, resume=True)
+    assert files(tmp_path/'out')==files(tmp_path/'undisturbed')
+    for part in others:
+        with pytest.raises(TTPError, match='results of another'): run(**how | dict(part=part), resume=True)
+    lines = []
+    run(**how, resume=True, say=lines.append)
+    assert 'is complete already' in lines[-1] and files(tmp_path/'out')==files(tmp_path/'undisturbed')
+    assert strict(tmp_path/'out'/'keypoints.json')['part']=={'start': [5, 'f'], 'end': [14, 'f'], 'slowmo': 1}
+
+@pytest.mark.parametrize('moment', [('Ledger.add', 5, 'torn'), learned('online', 7),
+                                    ('report.side_by_side', 4, 'before'), ('yv.export', 1, 'after')], ids=str)
+def test_a_killed_part_goes_on(ttp, d, moment):
+    "In a process of its own, at a moment of work and of writing; then as if it had not been killed."
+    part = (*job(d, 'online'), '--from', '5f', '--to', '.56', '--slowmo', 2)
+    if not (d/'part').exists(): assert ttp(*part, '--out', d/'part') in (0, 4)
+    assert ttp(*part, '--out', d/'killed', moment=moment)==-signal.SIGKILL, 'it was not killed'
+    assert ttp(*part, '--out', d/'killed', '--from', '6f', '--resume')==2, 'another part does not go on'
+    assert ttp(*part, '--out', d/'killed', '--resume') in (0, 4)
+    was,now = files(d/'part'),files(d/'killed')
+    shutil.rmtree(d/'killed')
+    assert now.keys()==was.keys() and not [k for k in was if k!='report.html' and was[k]!=now[k]]
+
+def test_the_results_of_earlier_versions_are_of_the_whole(run, tmp_path):
+    "They do not say so."
+    run(mode='none')
+    path = tmp_path/'out'/'keypoints.json'
+    was = json.loads(path.read_text())
+    assert was.pop('part') is None and was.pop('fps') is None
+    path.write_text(json.dumps(was))
+    lines = []
+    run(mode='none', resume=True, say=lines.append)
+    assert 'is complete already' in lines[0]
+    with pytest.raises(TTPError, match='results of another'): run(mode='none', resume=True, part=Excerpt(slowmo=2))
+
+@pytest.mark.parametrize('mode', your_video.MODES)
+def test_a_part_is_a_video_of_these_frames(run, tmp_path, mode):
+    "The same joints as of an array that has only them; numbers, times and boxes of the source, in every file."
+    boxes = np.array([[15+t/2, 8, 60+t/2, 52] for t in range(T)])
+    (tmp_path/'b.json').write_text(json.dumps(boxes.tolist()))
+    part = run(SCENE, mode=mode, part=PART, box=str(tmp_path/'b.json'), exports=tuple(EXPORTS))
+    alone = run(SCENE[5:14], mode=mode, box=boxes[5:14], out='alone')
+    assert np.array_equal(part.kp, alone.kp) and np.array_equal(part.conf, alone.conf)
+    out,want = tmp_path/'out',list(range(5, 14))
+    assert [f['index'] for f in rows(out)]==want and np.array_equal(part.boxes, boxes[5:14])
+    assert list(read_coco(out/'coco.json')['index'])==list(read_openpose(out/'openpose')['index'])==want
+    assert list(read_deeplabcut(out/'deeplabcut.csv')['index'])==list(read_npz(out/'keypoints.npz').index)==want
+    assert np.allclose(part.times, np.arange(5, 14)/25)
+
+@pytest.mark.parametrize('smooth', [False, True])
+def test_slow_motion_is_smoothed_at_its_true_rate(run, tmp_path, smooth):
+    "As if the file had said 100 frames a second; but the overlay plays as slowly as the source."
+    slow = run(SCENE, mode='online', smooth=smooth, part=Excerpt(slowmo=4))
+    fast = run(SCENE, mode='online', smooth=smooth, fps=100, out='fast')
+    assert np.array_equal(slow.kp, fast.kp) and np.allclose(slow.times, np.arange(T)/100)
+    if smooth: assert not np.array_equal(slow.kp, run(SCENE, mode='online', smooth=True, out='as it plays').kp)
+    rates = [round(open_frames(tmp_path/out/'overlay.mp4').fps) for out in ('out', 'fast')]
+    assert rates==[25, 100]
+
+def test_a_part_of_a_damaged_video(run, d, tmp_path):
+    damaged(d/'hurt.mp4')
+    video = open_frames(d/'hurt.mp4', strict=False)
+    result = run('hurt.mp4', mode='none', part=Excerpt('7f', '12f'))
+    assert list(result.index)==[i for i in video.index if 7<=i<12]!=[7, 8, 9, 10, 11]
+    assert len(rows(tmp_path/'out'))==len(result)
+
+def test_boxes_given_as_arrays(run, tmp_path):
+    each = np.tile(np.array([15.,8,60,52]), (T,1))
+    a,b = run(mode='none', box=each, out='a'),run(mode='none', out='b')
+    assert np.array_equal(a.kp, b.kp) and a.about['box'].startswith('array (')
+    with pytest.raises(TTPError, match='results of another'): run(mode='none', box=each+1, out='a', resume=True)
+    with pytest.raises(TTPError, match=f'for {T} frames'): run(mode='none', box=each[:3], out='c')
+    with pytest.raises(TTPError, match='neither x0,y0,x1,y1 nor'): run(box=[[1,2],[3]], out='c')
 
 
 # --- memory

@@ -47,7 +47,9 @@ def _parts(split):
     if split not in ('train', 'test', 'all'): raise TTPError(f"split must be 'test', 'train' or 'all', got {split!r}.")
     return ('train', 'test') if split == 'all' else (split,)
 
-def missing_files(paths): # generator
+def missing_files(
+    paths, # of files
+): # generator of paths
     "Those of these files that are not there; every folder is listed once."
     listed = {}   # {folder: names in it}
     for path in paths:
@@ -56,7 +58,10 @@ def missing_files(paths): # generator
             listed[folder] = set(os.listdir(folder or '.')) if os.path.isdir(folder or '.') else set()
         if name not in listed[folder]: yield path
 
-def whole_clips(clips, source):
+def whole_clips(
+    clips:list, # of a data set
+    source, # what messages call it
+)->tuple: # clips, names of the others
     "The clips that have all their images, and the names of the others; TTPError when there is not one."
     missing = {}
     for clip in clips:

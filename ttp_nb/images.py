@@ -78,6 +78,7 @@ class Frames(LazyFrames):
         index=None, # (T,) the numbers given to `read`; default 0..T-1
         trouble:tuple=(), # sentences: what could not be read, and what to do
         notes:tuple=(), # sentences: what else should be known of the frames
+        part:bool=False, # whether the source has more frames, which are not asked for
     ):
         self.times = np.asarray(times, float)
         super().__init__(read, np.arange(len(self.times)) if index is None else np.asarray(index), size)
@@ -86,11 +87,13 @@ class Frames(LazyFrames):
         self.source = str(source)
         self.trouble = tuple(trouble)
         self.notes = tuple(notes)
+        self.part = bool(part)
 
     def __getitem__(self, i):
         if isinstance(i, slice):
+            part = self.part or len(self.index[i]) < len(self)
             return Frames(self.read, self.times[i], self.size, self.fps, self.names[i], self.source, self.index[i],
-                          self.trouble, self.notes)
+                          self.trouble, self.notes, part)
         i = operator.index(i)
         if not -len(self) <= i < len(self): raise IndexError(f'frame {i} of {len(self)} ({self.source})')
         img = super().__getitem__(i)

@@ -32,11 +32,11 @@ class Numbering:
     "What people call the frames: by number in the source, or by the name of an image."
     index:np.ndarray # (T,) number of each frame in the source, counted from 0, increasing
     names:tuple=() # (T,) of the images
-    lost:bool=False # whether the source has other frames, which could not be read
+    lost:bool=False # whether the source has other frames, which could not be read or are not asked for
 
     def find(self,
         frame, # a number, or a name, as text or not
-    )->int|None: # its position, 0..T-1; None: a frame of the source that could not be read
+    )->int|None: # its position, 0..T-1; None: a frame of the source that is not among these
         "Where a frame is; raises `TTPError` where there is no such frame."
         name = re.split(r'[\\/]', str(frame).strip())[-1]
         if name in self.names: return self.names.index(name)
@@ -54,7 +54,7 @@ def numbering_of(
 )->Numbering:
     "The numbers and names of frames; those that come from no source are numbered by position."
     if not isinstance(frames, Frames): return Numbering(np.arange(frames if isinstance(frames, int) else len(frames)))
-    return Numbering(np.asarray(frames.index), tuple(frames.names), bool(frames.trouble))
+    return Numbering(np.asarray(frames.index), tuple(frames.names), bool(frames.trouble) or frames.part)
 
 # %% ../nbs/library/24_person.ipynb #3608fd48
 def _check_box(box, size, where):
@@ -165,7 +165,7 @@ def _text_of(path):
 
 # %% ../nbs/library/24_person.ipynb #f7bb9a73
 def _boxes_of(rows, known, size):
-    "(T,4) boxes of the frames, NaN where there is none, and the rows' frames that could not be read."
+    "(T,4) boxes of the frames, NaN where there is none, and the rows' frames that are left out."
     boxes, row_of, lost = np.full((len(known.index), 4), np.nan), {}, []
     for row, frame, cells in rows:
         try: t = known.find(frame)
@@ -192,12 +192,12 @@ def read_boxes(
         T = len(known.index)
         if not numbered and len(rows) == T and known.index[-1] >= T:
             raise TTPError(f'{T} boxes without numbers for {T} frames of which the last is number {known.index[-1]}, '
-                           f"others being unreadable: say which is whose, in a csv with a column 'frame'.")
+                           f"others being left out: say which is whose, in a csv with a column 'frame'.")
         boxes, lost = _boxes_of(rows, known, size)
         if not np.isfinite(boxes).any(): raise TTPError('no box in it; one row for each frame is needed.')
     except (TTPError, csv.Error) as e: raise TTPError(f'{path}, {e}') from None
     boxes, notes = fill_gaps(boxes, known.index)
-    passed = f'{len(lost)} boxes passed over, of frames that could not be read ({frames_said(lost)})'
+    passed = f'{len(lost)} boxes passed over, of frames that are left out ({frames_said(lost)})'
     return boxes, (passed, *notes) if lost else notes
 
 # %% ../nbs/library/24_person.ipynb #9f57610e
@@ -429,7 +429,9 @@ def _parse_point(text, known):
         raise TTPError(f"box '{text[:80]}': at:x,y,frame is a point on the person in one frame, such as at:320,200,0.")
     try: t = known.find(frame)
     except TTPError as e: raise TTPError(f"box '{text[:80]}': {e}") from None
-    if t is None: raise TTPError(f"box '{text[:80]}': frame {frame} could not be read; take another one.")
+    if t is None:
+        raise TTPError(f"box '{text[:80]}': frame {frame} could not be read, or is not in the part asked for; take "
+                       'another one.')
     return *point, int(known.index[t])
 
 # %% ../nbs/library/24_person.ipynb #769c6c4f
