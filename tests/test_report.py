@@ -177,7 +177,8 @@ def test_what_became_of_the_adaptation():
 # ---------------------------------------------------------------- verdict
 @pytest.mark.parametrize('chance,frames,doubts,colour', [
     (.9,30,(),'green'), (.9,30,['loose'],'amber'), (.9,1,(),'green'), (.8,1,(),'amber'), (.7,30,(),'amber'),
-    (.5,30,(),'red'), (.5,30,['loose'],'red'), (.5,1,(),'red'), (.6,2,(),'amber'), (float('nan'),30,(),'amber'), (0.,3,(),'red')])
+    (.5,30,(),'red'), (.5,30,['loose'],'red'), (.5,1,(),'red'), (.6,2,(),'amber'), 
+    (float('nan'),30,(),'amber'), (0.,3,(),'red')])
 def test_verdict_says_colour_why_and_what_to_do(chance, frames, doubts, colour):
     v = verdict(chance, frames, .3, .7, doubts, 'drawn people')
     assert v.colour==colour==verdict_colour(chance, frames, doubts)
@@ -190,7 +191,8 @@ def test_verdict_says_colour_why_and_what_to_do(chance, frames, doubts, colour):
 
 def test_likeness_to_the_people_it_was_fitted_on():
     assert 'is like' in str(verdict(.8, 9, usual=.7)) and 'is unlike' in str(verdict(.69, 9, usual=.7))
-    for v in (verdict(.8, 9), verdict(float('nan'), 9, usual=.7)): assert 'is like' not in str(v) and 'unlike' not in str(v)
+    for v in (verdict(.8, 9), verdict(float('nan'), 9, usual=.7)):
+        assert 'is like' not in str(v) and 'unlike' not in str(v)
     assert 'Nothing is known' in str(verdict(.8, 9))
 
 
@@ -229,11 +231,14 @@ def test_the_page_opens_with_the_verdict(tmp_path, chance, colour):
 
 
 # ---------------------------------------------------------------- chances
+def FITTED(**more): return Confidence((1.5,.5,-.3,-.3), (-.5,-1.3,-2.6,-2.6), 1.2, **more)
+
+
 def card(tmp_path, **fitted):
     from ttp_nb.checkpoints import save_model
     from ttp_nb.joint_model import baseline
     save_model(baseline(), tmp_path/'net.safetensors', data='jhmdb,mine')
-    if fitted: write_on_card(tmp_path/'net.safetensors', Confidence((1.5,.5,-.3,-.3), (-.5,-1.3,-2.6,-2.6), 1.2, **fitted))
+    if fitted: write_on_card(tmp_path/'net.safetensors', FITTED(**fitted))
     return tmp_path/'net.safetensors'
 
 
@@ -415,7 +420,8 @@ def test_portrait_video(tmp_path):
 
 
 def test_public_names():
-    assert set(report.__all__)>={'write_overlay','write_report','side_by_side','verdict','judge','measures','most_changed'}
+    assert set(report.__all__)>={'write_overlay','write_report','side_by_side','verdict','judge','measures',
+                                'most_changed'}
 
 
 # --- frames have the source's numbers and names
