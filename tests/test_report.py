@@ -177,7 +177,7 @@ def test_what_became_of_the_adaptation():
 # ---------------------------------------------------------------- verdict
 @pytest.mark.parametrize('chance,frames,doubts,colour', [
     (.9,30,(),'green'), (.9,30,['loose'],'amber'), (.9,1,(),'green'), (.8,1,(),'amber'), (.7,30,(),'amber'),
-    (.5,30,(),'red'), (.5,30,['loose'],'red'), (.5,1,(),'red'), (.6,2,(),'amber'), 
+    (.5,30,(),'red'), (.5,30,['loose'],'red'), (.5,1,(),'red'), (.6,2,(),'amber'),
     (float('nan'),30,(),'amber'), (0.,3,(),'red')])
 def test_verdict_says_colour_why_and_what_to_do(chance, frames, doubts, colour):
     v = verdict(chance, frames, .3, .7, doubts, 'drawn people')
@@ -256,8 +256,8 @@ def test_chances_come_from_the_card_and_never_grow(tmp_path):
 
 def test_without_chances_heights_are_called_heights(tmp_path):
     r = made()
-    for path,views in ((card(tmp_path), 1), (card(tmp_path, views=1), 10), ('no.pth', 1)):
-        got = with_confidence(r, path, views)
+    for fitted,views in (({}, 1), (dict(views=1), 10), (None, 1)):
+        got = with_confidence(r, 'no.pth' if fitted is None else card(tmp_path, **fitted), views)
         assert np.array_equal(got.conf, r.conf) and 'not compared' in got.about['confidence']['is']
     assert 'raw heights' in page_of(tmp_path, got, STORY).text
     no_torso = replace(r, skeleton=Skeleton('dots', PENN13.joints))
@@ -270,7 +270,8 @@ def test_without_chances_heights_are_called_heights(tmp_path):
 
 
 def test_drawn_faintly_means_more_likely_wrong_than_right():
-    r = made(1, kp=np.full((1,13,2), np.nan), conf=np.full((1,13), .4), before_kp=None, before_conf=None)
+    r = made(1, kp=np.full((1,13,2), np.nan), conf=np.full((1,13), .4), before_kp=None, before_conf=None,
+             boxes=np.full((1,4), np.nan))
     r.kp[0,1] = 32,24
     img = np.zeros((48,64,3), np.uint8)
     plain,faint = (side_by_side(one, 0, img)[24:].max() for one in (r, chances(r, .4)))
