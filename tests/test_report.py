@@ -8,8 +8,9 @@ import numpy as np, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from ttp_nb import report
 from ttp_nb.exports import Result
-from ttp_nb.report import (SURE, joint_shift, measures, most_changed, nominal_fps, side_by_side, verdict, window,
-                           write_overlay, write_report)
+from ttp_nb.confidence import Confidence, write_on_card
+from ttp_nb.report import (CHANCE, SURE, adapting_said, judge, joint_shift, measures, most_changed, nominal_fps,
+                           side_by_side, verdict, verdict_colour, window, with_confidence, write_overlay, write_report)
 from ttp_nb.skeletons import COCO17, PENN13, Skeleton
 from ttp_nb.basics import TTPError
 from ttp_nb.video import open_frames
@@ -166,18 +167,122 @@ def test_measures_of_raw_joints():
     assert np.isnan(got['limb_variation']).all() and got['jitter']==pytest.approx(measures(r)['jitter'])
 
 
-def test_verdicts():
-    assert verdict(dict(why='a. b.'))=='Returned unadapted, because a. b.'
-    assert verdict(STORY).startswith('Adapted: 3 steps, offline, rolled back 1 time')
+def test_what_became_of_the_adaptation():
+    assert adapting_said(dict(why='a. b.'))=='Returned unadapted, because a. b.'
+    assert adapting_said(STORY).startswith('Adapted: 3 steps, offline, rolled back 1 time')
     for s in ({}, dict(losses=None, checks=None), dict(losses=[1.]), dict(losses=[1.], stopped='x'), STORY):
-        assert verdict(s).count('.')>=1 and '..' not in verdict(s)
+        assert adapting_said(s).count('.')>=1 and '..' not in adapting_said(s)
+
+
+# ---------------------------------------------------------------- verdict
+@pytest.mark.parametrize('chance,frames,doubts,colour', [
+    (.9,30,(),'green'), (.9,30,['loose'],'amber'), (.9,1,(),'green'), (.8,1,(),'amber'), (.7,30,(),'amber'),
+    (.5,30,(),'red'), (.5,30,['loose'],'red'), (.5,1,(),'red'), (.6,2,(),'amber'),
+    (float('nan'),30,(),'amber'), (0.,3,(),'red')])
+def test_verdict_says_colour_why_and_what_to_do(chance, frames, doubts, colour):
+    v = verdict(chance, frames, .3, .7, doubts, 'drawn people')
+    assert v.colour==colour==verdict_colour(chance, frames, doubts)
+    assert dict(green='look reliable', red='look unreliable', amber='could not be judged')[colour] in v.sentence
+    assert 'drawn people' in ' '.join(v.why) and all(d in ' '.join(v.why) for d in doubts) and v.todo
+    assert ('tighter box' in ' '.join(v.todo))==(bool(doubts) and colour!='green')
+    assert ('more frames' in ' '.join(v.todo))==(frames<3 and colour!='green')
+    if colour!='green': assert 'Label ten frames' in v.todo[-1]
+
+
+def test_likeness_to_the_people_it_was_fitted_on():
+    assert 'is like' in str(verdict(.8, 9, usual=.7)) and 'is unlike' in str(verdict(.69, 9, usual=.7))
+    for v in (verdict(.8, 9), verdict(float('nan'), 9, usual=.7)):
+        assert 'is like' not in str(v) and 'unlike' not in str(v)
+    assert 'Nothing is known' in str(verdict(.8, 9))
+
+
+def chances(r, conf, **about): return replace(r, conf=r.conf*0+conf, about=r.about|dict(confidence={"is":CHANCE})|about)
+
+
+def test_judging_a_result():
+    r = made()
+    assert judge(r).colour=='amber' and 'never compared' in str(judge(r))              # raw heights, however high
+    assert judge(replace(r, conf=r.conf*0+1)).colour=='amber'
+    assert [judge(chances(r, c)).colour for c in (.9,.7,.3)]==['green','amber','red']
+    assert judge(chances(r, np.nan)).colour=='amber'
+    for note in ('the box is 2.6 times as long as the person seen in it: x', 'seen in less than half of them: look',
+                 'more than half of the box lies outside of the frame in 3 of 4 frames (1 to 3)'):
+        assert judge(chances(r, .9, notes=['one person', note])).colour=='amber'
+    assert judge(chances(r, .9, notes=['one person, in 3 of 3 frames'])).colour=='green'
+    for broken in (None, 3, [], 'chance', {}): assert judge(replace(r, about=dict(confidence=broken))).colour=='amber'
+
+
+def test_notes_about_boxes_are_understood():
+    from ttp_nb.person import box_doubts
+    frames = frames_of(made(9, (240,120)))
+    def seer(img): return np.array([[12,25,58,105,.9]])
+    for box in ([-30.,0,230,290], [-70,20,60,110]):
+        notes = box_doubts(frames, np.tile(box, (9,1)), seer)
+        assert notes and judge(chances(made(9), .9, notes=list(notes))).colour=='amber', notes
+
+
+@pytest.mark.parametrize('chance,colour', [(.9,'green'), (.7,'amber'), (.2,'red')])
+def test_the_page_opens_with_the_verdict(tmp_path, chance, colour):
+    r = chances(made(), chance, trained_on='<evil>')
+    got = page_of(tmp_path, r, STORY)
+    raw = (tmp_path/'r.html').read_text('utf-8')
+    assert raw.index(f'<div class="verdict {colour}">')<raw.index('Adapted: 3 steps')<raw.index('<section>')
+    assert judge(r).sentence in got.text and '<evil>' in got.text
+
+
+# ---------------------------------------------------------------- chances
+def FITTED(**more): return Confidence((1.5,.5,-.3,-.3), (-.5,-1.3,-2.6,-2.6), 1.2, **more)
+
+
+def card(tmp_path, **fitted):
+    from ttp_nb.checkpoints import save_model
+    from ttp_nb.joint_model import baseline
+    save_model(baseline(), tmp_path/'net.safetensors', data='jhmdb,mine')
+    if fitted: write_on_card(tmp_path/'net.safetensors', FITTED(**fitted))
+    return tmp_path/'net.safetensors'
+
+
+def test_chances_come_from_the_card_and_never_grow(tmp_path):
+    r = made(conf=np.full((12,13), .9), before_conf=np.full((12,13), .4))
+    got = with_confidence(r, card(tmp_path, usual=.7))
+    assert got.about['confidence']=={'is':CHANCE,'usual':.7} and got.about['trained_on']=='videos of JHMDB, mine'
+    assert (got.conf<=got.before_conf).all() and not np.array_equal(got.before_conf, r.before_conf)
+    assert np.array_equal(got.kp, r.kp)
+    lower = with_confidence(replace(r, conf=r.conf*.1), card(tmp_path, usual=.7))
+    assert (lower.conf<lower.before_conf).any()                                     # it may fall
+    alone = with_confidence(replace(r, before_kp=None, before_conf=None), card(tmp_path, usual=.7))
+    assert alone.before_conf is None and (alone.conf>=got.conf).all()
+
+
+def test_without_chances_heights_are_called_heights(tmp_path):
+    r = made()
+    for fitted,views in (({}, 1), (dict(views=1), 10), (None, 1)):
+        got = with_confidence(r, 'no.pth' if fitted is None else card(tmp_path, **fitted), views)
+        assert np.array_equal(got.conf, r.conf) and 'not compared' in got.about['confidence']['is']
+    assert 'raw heights' in page_of(tmp_path, got, STORY).text
+    no_torso = replace(r, skeleton=Skeleton('dots', PENN13.joints))
+    assert np.array_equal(with_confidence(no_torso, card(tmp_path, views=1)).conf, r.conf)
+    with pytest.raises(TTPError, match='confidence on its card'):
+        broken = card(tmp_path)
+        content = json.loads(broken.with_suffix('.json').read_text())
+        broken.with_suffix('.json').write_text(json.dumps(content|dict(confidence=[dict(knots=[1])])))
+        with_confidence(r, broken)
+
+
+def test_drawn_faintly_means_more_likely_wrong_than_right():
+    r = made(1, kp=np.full((1,13,2), np.nan), conf=np.full((1,13), .4), before_kp=None, before_conf=None,
+             boxes=np.full((1,4), np.nan))
+    r.kp[0,1] = 32,24
+    img = np.zeros((48,64,3), np.uint8)
+    plain,faint = (side_by_side(one, 0, img)[24:].max() for one in (r, chances(r, .4)))
+    assert plain>200>faint
 
 
 # ---------------------------------------------------------------- page
 def test_whole_page(tmp_path):
     got = page_of(tmp_path, made(), STORY)
-    assert len(got.images)==6+2+4 and got.links==['./keypoints.json']
-    for words in ('Joints in a.mp4', verdict(STORY), 'steps 4 to 8: limbs', 'pairs.rot = 30.0', '123456', 'seed7',
+    assert len(got.images)==6+2+1 and got.links==['./keypoints.json']
+    for words in ('Joints in a.mp4', adapting_said(STORY), 'steps 4 to 8: limbs', 'pairs.rot = 30.0', '123456', 'seed7',
                   'no proof of better joints', 'ttp personalize a.mp4'):
         assert words in got.text
     raw = (tmp_path/'r.html').read_text('utf-8')
@@ -190,7 +295,7 @@ def test_missing_entries(tmp_path, missing):
 
 
 def test_empty_entries(tmp_path):
-    assert len(page_of(tmp_path, made(4), {k:type(v)() for k,v in STORY.items()}).images)==4+4
+    assert len(page_of(tmp_path, made(4), {k:type(v)() for k,v in STORY.items()}).images)==4+1
     page_of(tmp_path, made(4), dict.fromkeys(STORY))
 
 
@@ -231,7 +336,7 @@ def test_hostile_names(tmp_path, name):
         notes=[name], settings={name:{name:name}}, files={name:name}, losses=[1.], checks=[check(3)],
         events=[[0,3,name]])
     got = page_of(tmp_path, made(2, about=about, skel=skel), story)
-    assert len(got.images)==2+2+4 and len(got.links)==1
+    assert len(got.images)==2+2+1 and len(got.links)==1
     if name.isascii() and name.isprintable(): assert got.text.count(name)>=10
 
 
@@ -242,7 +347,7 @@ def test_hostile_names(tmp_path, name):
     dict(kp=np.full((12,13,2), 1e9)), dict(boxes=np.tile([900.,900,950,950], (12,1)))])
 def test_odd_results(tmp_path, change, recwarn):
     got = page_of(tmp_path, made(**change), STORY)
-    assert len(got.images)==12 and 'nan' not in got.text.split()
+    assert len(got.images)==6+2+1 and 'nan' not in got.text.split()
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)], [str(w.message) for w in recwarn]
 
 
@@ -264,7 +369,6 @@ def test_unadapted(tmp_path):
     r = made()
     got = page_of(tmp_path, replace(r, kp=r.before_kp, conf=r.before_conf), STORY|dict(why='the views got worse'))
     assert 'Returned unadapted, because the views got worse.' in got.text and 'the joints are the same' in got.text
-    assert 'class="verdict not"' in (tmp_path/'r.html').read_text('utf-8')
 
 
 def test_smoothing_is_said(tmp_path):
@@ -317,7 +421,8 @@ def test_portrait_video(tmp_path):
 
 
 def test_public_names():
-    assert set(report.__all__)>={'write_overlay','write_report','side_by_side','verdict','measures','most_changed'}
+    assert set(report.__all__)>={'write_overlay','write_report','side_by_side','verdict','judge','measures',
+                                'most_changed'}
 
 
 # --- frames have the source's numbers and names
@@ -334,3 +439,18 @@ def test_writers_that_are_tried_leave_nothing(tmp_path):
     (tmp_path/'mine.txt').write_text('x')
     report.try_writers(tmp_path, ['coco', 'dlc', 'npz', 'openpose'])
     assert [p.name for p in tmp_path.iterdir()]==['mine.txt']
+
+def test_every_joint_is_drawn_and_small_people_are_enlarged(tmp_path):
+    assert len(page_of(tmp_path, made(4, skel=Skeleton('dots', tuple(f'p{i}' for i in range(60)))), {}).images)==4+2
+    r = made(2, (400,300), boxes=np.tile([100.,100,111,121], (2,1)))
+    shown = side_by_side(r, 0, frames_of(r)[0])
+    assert shown.shape[0]-24>=158                                                   # a person of 22 pixels
+
+
+def test_gaps_and_doubts_are_counted(tmp_path):
+    r = chances(made(10), .9)
+    r.kp[:3,2] = np.nan; r.conf[:3,2] = np.nan; r.conf[5,2] = .2
+    text = page_of(tmp_path, r, {}).text
+    name = r.skeleton.joints[2].replace('_',' ')
+    row = text[text.index(f'3 {name}'):][:60]
+    assert '40\xa0%' in row and '30\xa0%' in row, row

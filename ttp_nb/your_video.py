@@ -45,7 +45,7 @@ from .motion import one_euro, pose_size, savgol
 from .choosing import Excerpt
 from .guard import GuardConfig, GuardedAdaptation
 from .exports import EXPORTS, Result, export, read_keypoints
-from .report import nominal_fps, try_writers, write_overlay, write_report
+from .report import nominal_fps, try_writers, with_confidence, write_overlay, write_report
 
 # %% ../nbs/library/52_your_video.ipynb #c0737780
 @dataclass(frozen=True)
@@ -787,7 +787,8 @@ def write_results(
     guard = {k: summary[k] for k in ('why', 'stopped', 'events', 'checks')}
     about = {**about, 'exports': [*job.exports], 'guard': guard}
     wanted = joints_to_write(job, task.trained.cfg.skeleton)
-    answered = results_of(task, why, video, boxes, about).in_joints_of(wanted)
+    found = with_confidence(results_of(task, why, video, boxes, about), job.model, job.cfg.answer_views)
+    answered = found.in_joints_of(wanted)
     result = smoothed(answered, job.mode) if job.smooth else answered
     raw = answered.kp if job.smooth else None
     write_all(job, task, result, raw, {**about, **summary, 'probe': repr(video)}, video)
