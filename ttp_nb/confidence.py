@@ -111,7 +111,8 @@ def fit_confidence(
 )->Confidence:
     "Maximum likelihood; raises `TTPError` where all joints are right, or none is."
     right = np.asarray(right, float)
-    if not 0 < right.sum() < len(right): raise TTPError('Confidence cannot be fitted: all joints are right, or none is.')
+    if not 0 < right.sum() < len(right):
+        raise TTPError('Confidence cannot be fitted: all joints are right, or none is.')
     w = np.ones(len(right)) if weight is None else np.asarray(weight, float)
     w = w/w.sum()
     mean, spread = _mean_spread(np.asarray(signs, float))                          # (4,) each
@@ -133,7 +134,7 @@ def _mean_spread(x):
     return mean, np.where(var > 0, np.sqrt(var), 1)
 
 
-_BOUNDS = (0, None), (0, None), (None, 0), (None, 0), (None, None)   # rises with height and torso, falls with the others
+_BOUNDS = (0, None), (0, None), (None, 0), (None, 0), (None, None)   # rises with the first two
 
 # %% ../nbs/library/36_confidence.ipynb #8a51e7a9
 def reliability(
@@ -364,7 +365,8 @@ def kept_of(
         chance = np.concatenate([said[k][seen[k].counts] for k in at])
         groups[name] = _compared(height, chance, right)
     clips = [{'name': one.name, 'how': one.how, 'frames': len(one.right), 'pck': round(one.pck, 1),
-              'chance': round(float(np.nanmean(p)), 3), 'torso': round(float(np.exp(np.nanmedian(one.signs[..., 1]))), 3)}
+              'chance': round(float(np.nanmean(p)), 3),
+              'torso': round(float(np.exp(np.nanmedian(one.signs[..., 1]))), 3)}
              for one, p in zip(seen, said)]
     return {'groups': groups, 'clips': clips}
 

@@ -325,8 +325,9 @@ def _track(ax, r, j, t):
     ax.set_ylabel(str(j+1), rotation=0, fontsize=8, va='center', labelpad=10)
 
 # %% ../nbs/library/51_report.ipynb #274696c1
-TAUGHT = {'jhmdb': 'videos of JHMDB', 'coco': 'photographs of COCO', 'synthetic': 'drawn people', 'penn': 'videos of Penn Action',
-          'bbc': 'signers of BBC Pose', 'hm36': 'Human3.6M', 'lsp': 'sports photographs of LSP', 'dlc': 'labelled frames of its makers'}
+TAUGHT = {'jhmdb': 'videos of JHMDB', 'coco': 'photographs of COCO', 'synthetic': 'drawn people',
+          'penn': 'videos of Penn Action', 'bbc': 'signers of BBC Pose', 'hm36': 'Human3.6M',
+          'lsp': 'sports photographs of LSP', 'dlc': 'labelled frames of its makers'}
 
 
 def training_data(
@@ -363,7 +364,7 @@ def with_confidence(
 # %% ../nbs/library/51_report.ipynb #df5e8f25
 RELIABLE, UNRELIABLE = .75, .67   # mean chances
 FEW = 3                           # frames: with fewer there is no acceleration
-SMALL = .2                        # torso in longer sides of the box: it is too large, or the person bends towards the camera
+SMALL = .2                        # torso in longer sides of the box: that is too large, or the person bends towards us
 
 @dataclass(frozen=True)
 class Verdict:
@@ -422,11 +423,13 @@ def _likeness(chance, usual, trained_on):
 
 def _todo(colour, chance, frames, box):
     "What may help, the likeliest first."
-    if colour == 'green': return ['Look at the frames below all the same: a verdict is about most joints, not about each.']
+    if colour == 'green':
+        return ['Look at the frames below all the same: a verdict is about most joints, not about each.']
     ways = ['Look at the frames below, and do not use joints that are drawn faintly.']
     if box: ways.append('Give a tighter box (--box x0,y0,x1,y1), or leave out --box: then the person is looked for.')
     if frames < FEW: ways.append('Give more frames: from three on it is seen whether joints jump.')
-    if not chance >= 0: ways.append('Take a network whose card has a confidence, or fit one on labelled frames (`calibrate`).')
+    if not chance >= 0:
+        ways.append('Take a network whose card has a confidence, or fit one on labelled frames (`calibrate`).')
     return [*ways, 'Label ten frames of this person and train on them (ttp train), or try another network (--model).']
 
 
@@ -476,7 +479,8 @@ def adapting_said(
     if not steps: return 'Not adapted in this run: the joints are those of the network as it was given.'
     said = f"Adapted: {steps} steps{', '+story['mode'] if story.get('mode') else ''}"
     if back: said += f', rolled back {back} time{"s"*(back>1)}'
-    elif checks: said += f'; at {checks} check{"s"*(checks>1)} the guard saw no harm, which is not to say that joints are better'
+    elif checks:
+        said += f'; at {checks} check{"s"*(checks>1)} the guard saw no harm, which is not to say that joints are better'
     else: said += '; no frames were kept apart, so nothing but broken numbers was watched for'
     return said + (f"; it stopped because {story['stopped'].rstrip('.')}." if story.get('stopped') else '.')
 
@@ -558,12 +562,13 @@ _CAVEAT = ('None of this knows where the joints really are. Jitter is accelerati
            'squared frame; less of it is no proof of better joints, as a network can be calmly wrong. Limbs also '
            'change their length in the picture when they turn towards the camera. A network that has been adapted '
            'has higher peaks without being righter, so a joint is never called surer than before adapting.')
-_HEIGHTS = ("The confidences are raw heights of heatmaps' peaks: this network's were never compared with the truth, and "
-            'adapting makes them higher whether joints get better or not.')
+_HEIGHTS = ("The confidences are raw heights of heatmaps' peaks: this network's were never compared with the truth, "
+            'and adapting makes them higher whether joints get better or not.')
 
 def _meaning(r):
     "What the confidences are, in words."
-    return [_text(f'Confidence is the {CHANCE}, fitted on people whose joints are known.' if is_chance(r) else _HEIGHTS)]
+    known = f'Confidence is the {CHANCE}, fitted on people whose joints are known.'
+    return [_text(known if is_chance(r) else _HEIGHTS)]
 
 
 def _numbers_section(r, story, raw):
@@ -669,7 +674,8 @@ h1{font-size:1.5rem;margin:.5rem 0} h2{font-size:1.2rem;margin:2rem 0 .5rem} h3{
 h1,p,td,pre,li,figcaption{overflow-wrap:anywhere} p{max-width:46rem}
 .verdict{padding:.6rem 1rem;border-left:8px solid #c77700;background:#fdf3e1}
 .verdict.green{border-color:#2e7d32;background:#e9f5ea} .verdict.red{border-color:#b3261e;background:#fcebea}
-.verdict p{margin:.4rem 0} .verdict p:first-child{font-size:1.2rem;font-weight:600} .verdict ul{margin:.4rem 0;padding-left:1.2rem}
+.verdict p{margin:.4rem 0} .verdict p:first-child{font-size:1.2rem;font-weight:600}
+.verdict ul{margin:.4rem 0;padding-left:1.2rem}
 .row{display:flex;flex-wrap:wrap;gap:1rem} figure{margin:0;flex:1 1 21rem;max-width:29rem}
 .plots figure{flex-basis:24rem} img{display:block;width:100%;height:auto} figcaption{font-size:.85rem;color:#555}
 .wide{overflow-x:auto} table{border-collapse:collapse;margin:.5rem 0} td{font-variant-numeric:tabular-nums}
@@ -677,7 +683,8 @@ th,td{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0;border-botto
 tbody th{font-weight:normal;color:#555} .numbers td{white-space:nowrap}
 pre{white-space:pre-wrap;background:#f5f5f5;padding:.6rem;font-size:.85rem}
 .settings{columns:16rem;font:.85rem/1.5 monospace;padding-left:1.2rem}
-@media(max-width:30rem){body{padding:.6rem} figure,.plots figure{flex-basis:100%;max-width:none} th,td{padding-right:.6rem}}
+@media(max-width:30rem){body{padding:.6rem}
+figure,.plots figure{flex-basis:100%;max-width:none} th,td{padding-right:.6rem}}
 @media print{body{max-width:none;padding:0;font-size:11pt} .plots figure{flex-basis:40%}
 figure,tr,pre{break-inside:avoid} h2,h3{break-after:avoid}}
 """
