@@ -155,7 +155,8 @@ def test_what_is_made_of_the_answers(call, tmp_path):
     with pytest.raises(TTPError, match='--height 1.75'): call().save(tmp_path/'no', 'trc')
     assert not (tmp_path/'no').exists()
     for wrong, says in ((dict(filter='mean'), 'cut-off in Hz'), (dict(filter=0), 'cut-off'),
-                        (dict(filter=13), 'a second'), (dict(fill=-1), 'fill -1'), (dict(height='tall'), 'height tall')):
+                        (dict(filter=13), 'a second'), (dict(fill=-1), 'fill -1'),
+                        (dict(height='tall'), 'height tall')):
         with pytest.raises(TTPError, match=says): call(**wrong)
 
 def test_saved_again_and_elsewhere(call, tmp_path):
