@@ -622,8 +622,8 @@ PART = {'from': ('', 'begin here: seconds (2.5), minutes and seconds (1:02.5), o
         'to': ('', 'end before this moment, given likewise'),
         'slowmo': (1., 'the video was recorded at so many times the rate at which it plays'),
         'fps': (None, "frames a second (default: by the file's own times; 25 for a folder of images)", None, float)}
-MADE_OF = {'fill': (None, 'fill gaps of up to so many seconds, such as 0.2, where the model was unsure or a joint jumped, '
-                          'and put exchanged sides right; all of it is flagged and counted', None, float),
+MADE_OF = {'fill': (None, 'fill gaps of up to so many seconds, such as 0.2, where the model was unsure or a joint '
+                          'jumped, and put exchanged sides right; all of it is flagged and counted', None, float),
            'filter': ('', 'filter the joints, after filling: a cut-off in Hz, such as 6 (Butterworth, zero phase); or '
                           'savgol:4, one_euro:1; the report says so'),
            'height': (None, 'of the person, in metres: the scale of --export trc', None, float)}

@@ -183,7 +183,7 @@ def personalize(
     slowmo:float=1., # recorded at so many times the rate at which it plays
     fps:float|None=None, # frames a second; default: by the source's own times; 25 for arrays and images
     joints:str='', # 'coco17', 'penn13' or 'all'; '': COCO's where the model finds them, else all
-    fill:float|None=None, # fill gaps of up to so many seconds, such as .2; also mends jumps, unsure joints, exchanged sides
+    fill:float|None=None, # fill gaps of up to so many seconds, such as .2; also mends jumps, unsure joints, sides
     filter=None, # smooth the joints: a cut-off in Hz, such as 6 (Butterworth); or 'savgol:4', 'one_euro:1'
     height:float|None=None, # of the person in metres, for .save(folder, 'trc')
     profile='', # profile.safetensors of an earlier run to begin with

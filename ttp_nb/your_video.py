@@ -246,7 +246,7 @@ class VideoJob:
     profile:str='' # an earlier profile to begin with
     exports:tuple=() # other formats, of `EXPORTS`
     joints:str='' # which to write: 'coco17', 'penn13' or 'all'; '': COCO's where the network finds them, else all
-    fill:float|None=None # seconds, the longest gap to fill; also mends jumps, unsure joints, exchanged sides; None: nothing
+    fill:float|None=None # seconds, the longest gap to fill; also mends jumps, unsure joints, sides; None: nothing
     smooth_by:tuple|None=None # (word of `FILTERS`, hertz), as `read_filter` gives it; None: nothing is filtered
     height:float|None=None # of the person, metres; a .trc file wants it
     strict:bool=False # a damaged video is an error
