@@ -551,14 +551,24 @@ def test_wrong_usage_of_them(ttp, args):
 
 @pytest.mark.parametrize('mode', ['offline', 'online', 'none'])
 def test_a_video_is_answered(own, tmp_path, mode):
-    r = own('--smooth', mode=mode, export='coco, npz')
+    r = own('--filter', 'savgol:4', mode=mode, export='coco, npz')
     assert r.code in (0, 4) and not messages(r.err) and f'{tmp_path}/out/overlay.mp4' in r.out and '14 frames' in r.out
     assert {'coco.json', 'keypoints.json', 'keypoints.npz', 'overlay.mp4', 'report.html'} <= {
         p.name for p in (tmp_path/'out').iterdir()} and not leftovers(tmp_path)
     was = (tmp_path/'out'/'keypoints.json').read_bytes()
-    again = own('--smooth', '--resume', mode=mode, export='coco, npz')
+    again = own('--filter', 'savgol:4', '--resume', mode=mode, export='coco, npz')
     assert again.code==r.code and 'is complete already' in again.out
     assert (tmp_path/'out'/'keypoints.json').read_bytes()==was
+
+def test_joints_for_measuring(own, tmp_path):
+    r = own('--resume', fill=.1, filter=3, height=1.75, export='angles')
+    assert r.code==0 and not messages(r.err)
+    assert len(re.findall('^mended, with gaps of up to 0.1 seconds', r.out, re.M))==1
+    result, page = read_keypoints(tmp_path/'out'/'keypoints.json'), tmp_path/'out'/'angles.csv'
+    assert result.about['smoothing'].startswith('Butterworth') and result.flags is not None and page.is_file()
+    again = own('--resume', fill=.1, filter='butterworth:3.0', height=1.75, export='angles')
+    assert again.code==0 and 'is complete already' in again.out
+    refused(own('--resume', fill=.1, height=1.75), 'another --out')
 
 @pytest.mark.parametrize('box,says', [('1,2,3', 'three numbers|3 numbers'), ('5,5,5,5', 'x0 < x1'),
     ('60,8,15,52', 'x0 < x1'), ('500,500,600,600', 'outside of the frame'), ('nan,1,2,3', ''),
@@ -573,6 +583,8 @@ def test_boxes_that_are_none(own, tmp_path, box, says):
     (dict(model='none.safetensors'), ['none.safetensors', '--model']),
     (dict(profile='none.safetensors'), ['no such profile']),
     (dict(profile='p.safetensors'), ['p.safetensors', 'another network']), (dict(export='c3d'), ['c3d', 'coco']),
+    (dict(filter='mean:3'), ['cut-off in Hz', 'mean:3']), (dict(filter=13), ['--filter', '26 frames a second']),
+    (dict(fill=-1), ['fill -1']), (dict(height=175), ['height 175', 'metres']), (dict(export='trc'), ['--height 1.75']),
     (dict(device='warp9'), ['warp9']), (dict(seed=-1), ['--seed']),
     (dict(model='b.safetensors', mode='offline'), ['joint model']),
     (dict(model='b.safetensors', mode='online'), ['--mode none']),
@@ -691,7 +703,7 @@ def test_a_box_that_begins_beyond_the_edge(own, tmp_path):
 
 @pytest.mark.parametrize('words', ['personalization.lr -1e-3 personalization.batch 2', '-1 -2,3 a', '-x.mp4 -.5'])
 def test_words_with_one_dash_are_values_in_their_order(words):
-    for before in ([], ['--smooth']):
+    for before in ([], ['--strict']):
         assert cli.parse(['personalize', *before, '-my.mp4', '--box', '-1,2,3,4', *words.split()]).what==words.split()
 
 @pytest.mark.skipif(os.name=='nt', reason='there, no file name has a colon')
@@ -1089,7 +1101,7 @@ def test_the_joints_that_are_asked_for(ttp, somebody, tmp_path):
     found = {}
     for joints, skel in (('coco17', COCO17), ('penn13', PENN13), ('all', PEOPLE18)):
         r = ttp('personalize', somebody, '--mode', 'none', '--box', '30,10,220,198', '--joints', joints, '--out',
-                tmp_path/joints, '--export', 'coco,openpose,dlc,npz', '--smooth')
+                tmp_path/joints, '--export', 'coco,openpose,dlc,npz', '--filter', '3')
         assert r.code==0 and not messages(r.err)
         result = read_keypoints(tmp_path/joints/'keypoints.json')
         assert result.skeleton==skel

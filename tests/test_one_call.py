@@ -136,14 +136,28 @@ def test_nobody_in_the_picture(call, monkeypatch):
 # --- saved
 
 def test_what_is_saved_is_what_the_command_writes(call, d, tmp_path):
-    found = call(d/'a.mp4', mode='offline', smooth=True)
-    found.save(tmp_path/'mine', ['coco'])
+    found = call(d/'a.mp4', mode='offline', filter='savgol:4', height=1.75)
+    found.save(tmp_path/'mine', ['coco', 'trc'])
     code = main(['personalize', str(d/'a.mp4'), '--model', str(d/'m.safetensors'), '--box', '15.0,8.0,60.0,52.0',
-                 '--smooth', '--export', 'coco', '--out', str(tmp_path/'theirs'), 'personalization.batch', '3'])
+                 '--filter', 'savgol:4', '--height', '1.75', '--export', 'coco,trc',
+                 '--out', str(tmp_path/'theirs'), 'personalization.batch', '3'])
     names = {p.name for p in (tmp_path/'theirs').iterdir()}
     assert code in (0, 4) and names=={p.name for p in (tmp_path/'mine').iterdir()}
     for name in names-{'report.html'}: # which has the command
         assert (tmp_path/'mine'/name).read_bytes()==(tmp_path/'theirs'/name).read_bytes(), name
+
+def test_what_is_made_of_the_answers(call, tmp_path):
+    found = call(fill=.1, filter=6, height=1.75)
+    assert found.result.about['smoothing'].endswith('6 Hz') and found.result.about['fill']==.1
+    assert found.notes[-1].startswith('mended') and found.result.flags.shape==(12,13)
+    assert 'fill=0.1, filter=6, height=1.75' in found.job.command
+    assert np.array_equal(found.result.raw_kp, call().keypoints)
+    with pytest.raises(TTPError, match='--height 1.75'): call().save(tmp_path/'no', 'trc')
+    assert not (tmp_path/'no').exists()
+    for wrong, says in ((dict(filter='mean'), 'cut-off in Hz'), (dict(filter=0), 'cut-off'),
+                        (dict(filter=13), 'a second'), (dict(fill=-1), 'fill -1'),
+                        (dict(height='tall'), 'height tall')):
+        with pytest.raises(TTPError, match=says): call(**wrong)
 
 def test_saved_again_and_elsewhere(call, tmp_path):
     found,out = call(),tmp_path/'new'/'out'

@@ -8,7 +8,7 @@ from tiny import global_state, noise_clip, tiny_model, weights
 from tqdm.auto import tqdm
 from ttp_nb import your_video
 from ttp_nb.cli import main
-from ttp_nb.exports import EXPORTS, read_coco, read_deeplabcut, read_keypoints, read_npz, read_openpose
+from ttp_nb.exports import EXPORTS, read_coco, read_deeplabcut, read_keypoints, read_npz, read_openpose, read_trc
 from ttp_nb.choosing import Excerpt
 from ttp_nb.geometry import apply_affine, box_to_center_scale, crop_affine
 from ttp_nb.guard import GuardConfig, GuardedAdaptation
@@ -24,6 +24,7 @@ from ttp_nb.your_video import Ledger, Lens, VideoJob, clear_work, lens_for, pers
 
 EACH = tuple(word for word in EXPORTS if word!='trc')                      # a .trc file wants a height
 BOX = '15,8,60,52'
+CALM, EURO = ('savgol', 4.), ('one_euro', 1.)
 FAST = TTPConfig(batch=3, lr=1e-3)
 UNWATCHED = GuardConfig(apart=0) # nothing is kept apart, so nothing but broken numbers is rolled back
 FIVE = Skeleton('five', ('nose', 'ear', 'back', 'tail', 'paw'))
@@ -267,7 +268,9 @@ def test_a_finished_folder_stays_as_it_is(run, tmp_path):
     assert np.abs(again.kp-first.kp).max()<1e-3 and again.about['guard']['why']==first.about['guard']['why']
     assert was=={p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path/'out').iterdir()}
 
-@pytest.mark.parametrize('changes', [dict(mode='none'), dict(cfg=replace(FAST, seed=1)), dict(smooth=True)])
+@pytest.mark.parametrize('changes', [
+    dict(mode='none'), dict(cfg=replace(FAST, seed=1)), dict(smooth_by=CALM), dict(fill=.2), dict(height=1.75)],
+    ids=lambda c: next(iter(c)))
 def test_a_finished_folder_of_something_else_is_not_written_over(run, tmp_path, changes):
     run(mode='online')
     was = files(tmp_path/'out')
@@ -304,7 +307,8 @@ def stopped(run, monkeypatch, **changes):
 
 @pytest.mark.parametrize('other', [
     dict(box='14,8,60,52'), dict(mode='online'), dict(cfg=replace(FAST, lr=2e-3)), dict(cfg=replace(FAST, seed=1)),
-    dict(smooth=True), dict(source='b.mp4'), dict(watch=GuardConfig()), dict(model='n.safetensors')],
+    dict(smooth_by=CALM), dict(fill=.2), dict(height=1.75), dict(source='b.mp4'),
+    dict(watch=GuardConfig()), dict(model='n.safetensors')],
     ids=lambda o: next(iter(o)))
 def test_another_job_does_not_go_on(run, d, tmp_path, monkeypatch, other):
     write_mp4(d/'b.mp4', SCENE[:9], 25)
@@ -411,18 +415,18 @@ def test_a_row_for_every_frame(run, d, tmp_path, name):
     try: SOURCES[name](d/name)
     except (av.FFmpegError, ValueError) as e: pytest.skip(f'this build cannot encode {name}: {e}')
     video, out = open_frames(d/name), tmp_path/'out'
-    result = run(name, mode='none', box='frame', smooth=name=='uneven.mkv')
+    result = run(name, mode='none', box='frame', smooth_by=CALM if name=='uneven.mkv' else None)
     frames = rows(out)
     assert len(frames)==len(result)==len(video)==probe(d/name).decoded==(1 if name=='still.png' else T)
     assert np.allclose([f['time'] for f in frames], video.times, atol=1e-3) and result.size==video.size
     assert video.size=={'odd.mkv': (79,59), 'turned.mp4': (60,80), 'high.mkv': (20,60)}.get(name, (80,60))
     if name=='uneven.mkv': assert np.allclose(np.diff(video.times), np.diff(TICKS)/1000, atol=1e-3)
 
-@pytest.mark.parametrize('smooth', [False, True])
+@pytest.mark.parametrize('smooth', [None, CALM])
 @pytest.mark.parametrize('n', [1, 2, 7])
 @pytest.mark.parametrize('mode', ['offline', 'online'])
 def test_few_frames(run, tmp_path, mode, n, smooth):
-    result = run(SCENE[:n], mode=mode, watch=GuardConfig(), smooth=smooth, exports=EACH)
+    result = run(SCENE[:n], mode=mode, watch=GuardConfig(), smooth_by=smooth, exports=EACH)
     assert len(rows(tmp_path/'out'))==n and result.kp.shape==(n,13,2)
     assert len(read_openpose(tmp_path/'out'/'openpose')['index'])==n
     profile = tmp_path/'out'/'profile.safetensors'
@@ -484,7 +488,8 @@ HARD = {'black': np.zeros((14,60,80,3), np.uint8), 'one frame repeated': np.repe
 @pytest.mark.parametrize('name', HARD)
 def test_joints_are_finite_whatever_happens(run, tmp_path, mode, name):
     for lr in (1e-4, 1e3, 1e30)[:3 if len(HARD[name])<9 else 2]:
-        result = run(HARD[name], mode=mode, cfg=replace(FAST, lr=lr), watch=GuardConfig(), smooth=True)
+        result = run(HARD[name], mode=mode, cfg=replace(FAST, lr=lr), watch=GuardConfig(),
+                     smooth_by=EURO if mode=='online' else CALM)
         rows(tmp_path/'out')
         if lr>1: # so far off that nothing but the trained network's joints can be kept
             assert result.about['guard']['why'] and not list((tmp_path/'out').glob('profile.*'))
@@ -543,7 +548,7 @@ def test_a_profile_of_another_network_is_refused_before_anything_is_done(run, d,
 def test_five_joints_without_pairs_limbs_or_torso(d, tmp_path, mode):
     "With the real report."
     job = VideoJob(d/'a.mp4', tmp_path, d/'five.safetensors', mode, BOX, FAST, GuardConfig(apart=4, every=4),
-                   exports=EACH, smooth=True)
+                   exports=EACH, smooth_by=EURO if mode=='online' else CALM)
     result = personalize_video(job, say=lambda line: None, progress=False)
     assert result.kp.shape==(T,5,2) and len(rows(tmp_path))==T
     assert strict(tmp_path/'keypoints.json')['skeleton']['joints']==list(FIVE.joints)
@@ -556,17 +561,126 @@ def test_five_joints_without_pairs_limbs_or_torso(d, tmp_path, mode):
 def test_one_joint(tmp_path, run, d):
     save_model(tiny_model(skeleton=Skeleton('one', ('nose',))), tmp_path/'one.safetensors')
     for mode in ('online', 'offline'):
-        result = run(mode=mode, model=tmp_path/'one.safetensors', smooth=True, exports=EACH)
+        result = run(mode=mode, model=tmp_path/'one.safetensors', smooth_by=EURO, exports=EACH)
         assert result.kp.shape==(T,1,2) and len(rows(tmp_path/'out'))==T
+
+
+# --- mended, filtered, in metres
+
+def pose(model, clip, frames, views=1):
+    "Somebody who stands, seen for sure but for a wrist in three frames; another wrist jumps once."
+    kp, conf = np.zeros((len(frames),13,2)), np.full((len(frames),13), .9)
+    kp[:] = [[30,4], [36,14], [24,14], [38,22], [22,22], [39,30], [21,30], [34,30], [26,30], [34,40], [26,40],
+             [34,50], [26,50]]
+    for row,i in enumerate(frames):
+        kp[row] += .1*np.sin(i)
+        if i in (5,6,7): conf[row,5] = .1
+        if i==12: kp[row,6] -= 25
+    return kp, conf
+
+@pytest.fixture
+def posed(run, monkeypatch):
+    "Runs in which the network's answers are those of `pose`."
+    monkeypatch.setattr(your_video, 'answer', pose)
+    return run
+
+def test_what_is_asked_for_is_made_of_the_answers(posed, tmp_path):
+    lines, out = [], tmp_path/'out'
+    as_is = posed(out='as it is', mode='none')
+    made = posed(mode='none', fill=.2, smooth_by=('butterworth', 5.), height=1.75, exports=EXPORTS, say=lines.append)
+    assert np.array_equal(made.raw_kp, as_is.kp) and np.array_equal(made.before_kp, as_is.before_kp)
+    filled = [[5,5], [6,5], [7,5], [12,6]]
+    assert np.argwhere(made.flags).tolist()==filled and (made.flags[made.flags>0]==2).all()
+    assert np.abs(made.kp[12,6]-as_is.kp[11,6]).max()<2 and (made.conf[tuple(np.transpose(filled))]==0).all()
+    # in one line, in the file and in what the report is given
+    assert len(lines)==2 and 'one box' in lines.pop(0)
+    assert '\n' not in lines[0] and 'gaps of up to 0.2 seconds' in lines[0]
+    for said in ('_wrist, frames: 3 filled (3 unsure)', '_wrist, frames: 1 filled (1 jump)'): assert said in lines[0]
+    written, story = strict(out/'keypoints.json'), json.loads((out/'report.html').read_text())
+    for about in (written, story):
+        assert lines[0] in about['notes'] and about['fill']==.2 and about['height']==1.75
+        assert about['smoothing']=='Butterworth filter, 4th order, zero phase, cut-off 5 Hz'
+    assert written['mending']['joints']==made.about['mending']['joints'] and written['frames'][12]['raw']
+    xyz = read_trc(out/'markers.trc')['xyz']
+    tall = xyz[:,0,1]-xyz[:,11:,1].mean(1)                      # from the head to the ankles
+    assert .8*1.75<np.median(tall)<1.75 and (out/'angles.csv').is_file()
+
+def test_nothing_had_to_be_mended(posed, monkeypatch):
+    monkeypatch.setattr(your_video, 'answer', lambda m, c, frames, v: pose(m, c, [0]*len(frames)))
+    lines = []
+    result = posed(mode='none', fill=.2, say=lines.append)
+    assert lines[1:]==['mended, with gaps of up to 0.2 seconds filled: nothing had to be'] and not result.flags.any()
+    assert np.array_equal(result.kp, result.raw_kp)
+
+def test_without_them_nothing_of_it_is_written(run, tmp_path):
+    run(mode='none')
+    head = strict(tmp_path/'out'/'keypoints.json')
+    assert not {'fill', 'height', 'mending'} & {*head} and head['smoothing']=='' and 'mended' not in str(head)
+    assert not any({'raw', 'flags'} & {*frame} for frame in head['frames'])
+
+ASKED = dict(fill=.2, smooth_by=('butterworth', 6.), height=1.75)
+
+@pytest.mark.parametrize('changes', [dict(fill=None), dict(fill=.1), dict(smooth_by=None), dict(smooth_by=CALM),
+    dict(smooth_by=('butterworth', 5.)), dict(height=None), dict(height=1.8)], ids=str)
+def test_with_them_it_is_another_job_than_with_others(posed, tmp_path, monkeypatch, changes):
+    posed(mode='none', **ASKED)
+    was, lines = files(tmp_path/'out'), []
+    posed(mode='none', **ASKED, resume=True, say=lines.append)
+    assert lines==[f"{tmp_path/'out'} is complete already."] and files(tmp_path/'out')==was
+    with pytest.raises(TTPError, match='holds the results of another'):
+        posed(mode='none', **ASKED | changes, resume=True)
+    stopped(posed, monkeypatch, out='new', mode='none', **ASKED)
+    with pytest.raises(TTPError, match='holds an interrupted run with another'):
+        posed(out='new', mode='none', **ASKED | changes, resume=True)
+    posed(out='new', mode='none', **ASKED, resume=True)
+    assert files(tmp_path/'new')==was
+
+@pytest.mark.parametrize('changes,says', [
+    (dict(fill=-1.), 'fill -1.0: not a time'), (dict(fill=float('nan')), 'fill nan'), (dict(fill='x'), 'fill x'),
+    (dict(height=0.), 'height 0.0: not a height in metres'), (dict(height=175.), 'height 175.0'),
+    (dict(smooth_by=('mean', 6.)), 'cut-off in Hz'), (dict(smooth_by=('savgol', 0.)), 'cut-off in Hz'),
+    (dict(exports=('trc',)), '--export trc .* --height 1.75'),
+    (dict(exports=('trc',), height=1.75, model='five.safetensors'), 'five show nothing .* leave trc out')], ids=str)
+def test_what_cannot_be_asked_for(run, d, tmp_path, changes, says):
+    if 'model' in changes: changes = changes | dict(model=d/changes['model'])
+    with pytest.raises(TTPError, match=says): run('none.mp4', **changes)
+    assert not (tmp_path/'out').exists(), 'refused before anything is done'
+
+@pytest.mark.parametrize('name', ['butterworth', 'savgol', 'one_euro'])
+def test_a_cut_off_that_the_frames_cannot_show(run, tmp_path, monkeypatch, name):
+    "Half of the frame rate and above; slow motion shows more."
+    monkeypatch.setattr(your_video, 'answer_video', lambda *a: 'began')
+    for hz in (12.5, 20.):
+        with pytest.raises(TTPError, match=f'{hz:g} Hz needs more than {2*hz:g} frames a second, .*a.mp4 has 25'):
+            run(smooth_by=(name, hz))
+    assert run(smooth_by=(name, 12.))==run(smooth_by=(name, 20.), part=Excerpt(slowmo=4))=='began'
+    assert run(SCENE[:1], smooth_by=(name, 20.))=='began', 'one frame has no rate, and is left as it is'
+
+def test_metres_of_joints_that_were_all_unsure(posed, tmp_path, monkeypatch):
+    "Known at the end only: the answers are kept, and the run goes on without the file."
+    def unsure(*a): return pose(*a)[0], pose(*a)[1]*.1
+    monkeypatch.setattr(your_video, 'answer', unsure)
+    with pytest.raises(TTPError, match='show nothing to compare .* Leave trc out of --export, and go on with --resume'):
+        posed(mode='none', **ASKED, exports=('trc',))
+    assert not (tmp_path/'out'/'keypoints.json').exists()
+    result = posed(mode='none', **ASKED, resume=True)
+    assert (result.flags==3).all() and np.isnan(result.kp).all() and (tmp_path/'out'/'overlay.mp4').is_file()
+
+def test_a_real_report_of_joints_that_are_empty(d, tmp_path, monkeypatch):
+    monkeypatch.setattr(your_video, 'answer', lambda *a: (pose(*a)[0], pose(*a)[1]*.1))
+    job = VideoJob(d/'a.mp4', tmp_path, d/'m.safetensors', 'none', BOX, FAST, exports=EACH, **ASKED)
+    personalize_video(job, say=lambda line: None, progress=False)
+    page = re.sub('base64,[^"]*', '', (tmp_path/'report.html').read_text('utf-8'))
+    assert 'gaps of up to 0.2 seconds' in page and 'Butterworth' in page and not re.search(r'\bnan\b', page, re.I)
 
 
 # --- which joints are written
 
-@pytest.mark.parametrize('mode,smooth', [('offline', False), ('online', True), ('none', True)])
+@pytest.mark.parametrize('mode,smooth', [('offline', None), ('online', EURO), ('none', CALM)])
 def test_fewer_joints_are_the_same_joints(run, d, tmp_path, mode, smooth):
     "All are found and adapted; what is written is a part of them, in every file."
     def asked(joints):
-        return run(out=joints or 'none said', model=d/'people.safetensors', mode=mode, smooth=smooth, joints=joints,
+        return run(out=joints or 'none said', model=d/'people.safetensors', mode=mode, smooth_by=smooth, joints=joints,
                    exports=EACH)
     everything = asked('all')
     assert everything.skeleton==PEOPLE18
@@ -576,7 +690,7 @@ def test_fewer_joints_are_the_same_joints(run, d, tmp_path, mode, smooth):
         assert result.skeleton==skel and len(rows(out))==T
         assert np.array_equal(result.before_kp, everything.before_kp[:,at])
         assert np.array_equal(result.conf, everything.conf[:,at])
-        if not smooth or mode!='online': # the One-Euro filter knows the size of the pose by its joints
+        if smooth!=EURO: # the One-Euro filter knows the size of the pose by its joints
             assert np.allclose(result.kp, everything.kp[:,at], atol=1e-9)
         assert read_coco(out/'coco.json')['kp'].shape==read_openpose(out/'openpose')['kp'].shape==(T,len(skel),2)
         assert read_deeplabcut(out/'deeplabcut.csv')['joints']==skel.joints
@@ -674,13 +788,13 @@ def test_a_part_is_a_video_of_these_frames(run, tmp_path, mode):
     assert list(read_deeplabcut(out/'deeplabcut.csv')['index'])==list(read_npz(out/'keypoints.npz').index)==want
     assert np.allclose(part.times, np.arange(5, 14)/25)
 
-@pytest.mark.parametrize('smooth', [False, True])
+@pytest.mark.parametrize('smooth', [None, EURO])
 def test_slow_motion_is_smoothed_at_its_true_rate(run, tmp_path, smooth):
     "As if the file had said 100 frames a second; but the overlay plays as slowly as the source."
-    slow = run(SCENE, mode='online', smooth=smooth, part=Excerpt(slowmo=4))
-    fast = run(SCENE, mode='online', smooth=smooth, fps=100, out='fast')
+    slow = run(SCENE, mode='online', smooth_by=smooth, part=Excerpt(slowmo=4))
+    fast = run(SCENE, mode='online', smooth_by=smooth, fps=100, out='fast')
     assert np.array_equal(slow.kp, fast.kp) and np.allclose(slow.times, np.arange(T)/100)
-    if smooth: assert not np.array_equal(slow.kp, run(SCENE, mode='online', smooth=True, out='as it plays').kp)
+    if smooth: assert not np.array_equal(slow.kp, run(SCENE, mode='online', smooth_by=EURO, out='as it plays').kp)
     rates = [round(open_frames(tmp_path/out/'overlay.mp4').fps) for out in ('out', 'fast')]
     assert rates==[25, 100]
 

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['OPTIONS', 'REAL_PEOPLE', 'NEXT', 'MEANS', 'TRAINED', 'SECTIONS', 'PICTURES', 'SWITCHES', 'DATA_SETS', 'CFG', 'DATA',
            'ROOT', 'DEVICE', 'WORKERS', 'MODEL', 'SEED', 'STEPS', 'PEOPLE', 'SCENARIO', 'VIDEO_MODEL', 'VIDEO_MODE',
-           'JOINTS', 'BOX', 'PART', 'PERSONALIZE_EXAMPLES', 'CODES', 'GRACE', 'ENDS', 'given_options', 'recipe_of',
-           'say', 'recipe_path', 'stop', 'some_clips', 'demo_command', 'write_demo_video', 'print_comparison',
-           'check_folder', 'synth_command', 'evaluate_command', 'scenarios_of', 'train_command', 'reproduce_command',
-           'probe_command', 'personalization_settings', 'videos_and_settings', 'folder_names', 'video_jobs',
-           'personalize_command', 'personalize_one', 'point_out', 'asked_before', 'personalize_several', 'attempt',
-           'aligned', 'add_command', 'add_option', 'add_switches', 'add_changes', 'data_sets', 'demo_options',
-           'synth_options', 'train_options', 'evaluate_options', 'reproduce_options', 'probe_options',
+           'JOINTS', 'BOX', 'PART', 'MADE_OF', 'PERSONALIZE_EXAMPLES', 'CODES', 'GRACE', 'ENDS', 'given_options',
+           'recipe_of', 'say', 'recipe_path', 'stop', 'some_clips', 'demo_command', 'write_demo_video',
+           'print_comparison', 'check_folder', 'synth_command', 'evaluate_command', 'scenarios_of', 'train_command',
+           'reproduce_command', 'probe_command', 'personalization_settings', 'videos_and_settings', 'folder_names',
+           'video_jobs', 'personalize_command', 'personalize_one', 'point_out', 'asked_before', 'personalize_several',
+           'attempt', 'aligned', 'add_command', 'add_option', 'add_switches', 'add_changes', 'data_sets',
+           'demo_options', 'synth_options', 'train_options', 'evaluate_options', 'reproduce_options', 'probe_options',
            'personalize_options', 'add_file', 'Parser', 'make_parser', 'parse', 'check_args', 'SafeStream', 'Ended',
            'signals_end', 'watch_signals', 'end_now', 'main', 'run_command']
 
@@ -330,12 +330,14 @@ def video_jobs(
 )->list: # of `VideoJob`, one for each video
     "What is asked for."
     from ttp_nb.choosing import Excerpt
+    from ttp_nb.motion import read_filter
     from ttp_nb.your_video import VideoJob, model_path
     videos, changes = videos_and_settings([args.file, *args.what])
     model, given = model_path(args.model or 'people'), vars(args)
     job = VideoJob(videos[0], Path(args.out or 'output'), model, args.mode, args.box,
                    personalization_settings(changes, args.seed, model), joints=args.joints, profile=args.profile,
-                   exports=tuple(args.export.replace(',', ' ').split()), smooth=args.smooth, strict=args.strict,
+                   exports=tuple(args.export.replace(',', ' ').split()), strict=args.strict,
+                   fill=args.fill, smooth_by=read_filter(args.filter) if args.filter else None, height=args.height,
                    device=args.device, command=args.command_line.replace(' --resume', ''),
                    part=Excerpt(given['from'] or None, args.to or None, args.slowmo), fps=args.fps)
     if args.ask and args.box: stop('--ask and --box both say who the person is: give one of them.')
@@ -361,13 +363,16 @@ def personalize_one(
     job, # `VideoJob`
     args:argparse.Namespace, # ask, resume
 ): # a `Result`
-    "One video, after asking for the person where that is wanted."
+    "One video, after asking for the person where that is wanted; at last the verdict."
+    from ttp_nb.report import judge
     from ttp_nb.your_video import personalize_video
     check_folder(job.out)
     if args.ask:
         box = (asked_before(job.out) if args.resume else '') or point_out(job)
         job = replace(job, box=box, command=re.sub(r' --ask\b', f' --box {box}', job.command))
-    return personalize_video(job, args.resume, say)
+    result = personalize_video(job, args.resume, say)
+    say(str(judge(result)))
+    return result
 
 
 def point_out(
@@ -484,7 +489,6 @@ def add_changes(
 
 
 SWITCHES = {'ask': 'show a frame in a window: click the person, who is followed, or drag a box that holds throughout',
-            'smooth': 'smooth the joints (One-Euro online, else Savitzky-Golay); the report says so',
             'strict': 'a damaged video is an error', 'resume': 'go on where the run in --out was stopped'}
 
 # %% ../nbs/library/53_cli.ipynb #0776bd0c
@@ -608,10 +612,10 @@ def personalize_options(
                                   'videos each has a folder in it'),
                          model=VIDEO_MODEL, mode=VIDEO_MODE, box=BOX, joints=JOINTS,
                          profile=('', 'profile.safetensors of an earlier run to begin with, of this video or another'),
-                         export=('', 'other formats, with commas: coco, openpose, dlc, npz'),
+                         export=('', 'other formats, with commas: coco, openpose, dlc, npz, angles, trc'), **MADE_OF,
                          seed=(None, 'of all draws (default: 0)', None, int), device=DEVICE)
     add_file(parser, 'a video, or a folder of images')
-    add_switches(parser, 'ask', 'smooth', 'strict', 'resume')
+    add_switches(parser, 'ask', 'strict', 'resume')
     parser.add_argument('what', nargs='*', metavar='FILE | KEY VALUE',
                         help='more videos, and settings: personalization.lr 1e-3')
     parser.epilog += PERSONALIZE_EXAMPLES + '\n\n' + CODES
@@ -621,8 +625,14 @@ PART = {'from': ('', 'begin here: seconds (2.5), minutes and seconds (1:02.5), o
         'to': ('', 'end before this moment, given likewise'),
         'slowmo': (1., 'the video was recorded at so many times the rate at which it plays'),
         'fps': (None, "frames a second (default: by the file's own times; 25 for a folder of images)", None, float)}
+MADE_OF = {'fill': (None, 'fill gaps of up to so many seconds, such as 0.2, where the model was unsure or a joint '
+                          'jumped, and put exchanged sides right; all of it is flagged and counted', None, float),
+           'filter': ('', 'filter the joints, after filling: a cut-off in Hz, such as 6 (Butterworth, zero phase); or '
+                          'savgol:4, one_euro:1; the report says so'),
+           'height': (None, 'of the person, in metres: the scale of --export trc', None, float)}
 PERSONALIZE_EXAMPLES = """
   ttp personalize jump.mp4 --from 2.5 --to 7 --slowmo 4
+  ttp personalize walk.mp4 --fill 0.2 --filter 6 --height 1.75 --export angles,trc
   ttp personalize first.mp4 second.mp4 --out output personalization.lr 1e-4
   ttp personalize second.mp4 --profile output/first/profile.safetensors"""
 

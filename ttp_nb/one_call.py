@@ -26,12 +26,13 @@ from .basics import TTPError, atomic_path
 from .run_folders import run_lock
 from .images import Frames
 from .video import UnusableInput, input_errors, open_frames
+from .motion import read_filter
 from .choosing import Excerpt, ask_person, spread_over
 from .exports import Result, export
 from .report import side_by_side
 from .your_video import (
-    FILES, VideoJob, check_request, check_source, clear_exports, interrupted_job, model_path,
-    outcome, personalize_video)
+    FILES, VideoJob, check_request, check_skeleton, check_source, clear_exports, interrupted_job,
+    model_path, outcome, personalize_video)
 from .cli import personalization_settings
 
 # %% ../nbs/library/56_one_call.ipynb #13e66e4c
@@ -144,11 +145,12 @@ def _repr_html_(self:PersonalizedVideo):
 @patch
 def save(self:PersonalizedVideo,
     folder, # for the files; made where it is not there
-    exports=(), # other formats: any of 'coco', 'openpose', 'dlc', 'npz'
+    exports=(), # other formats: any of 'coco', 'openpose', 'dlc', 'npz', 'angles', 'trc'
 )->Path: # the folder
     "Writes keypoints.json, overlay.mp4, report.html, the profile, and exports; raises `TTPError` for another's folder."
     job = replace(self.job, out=Path(folder), exports=(exports,) if isinstance(exports, str) else tuple(exports))
     check_request(job)
+    check_skeleton(job, self.result.skeleton)
     with run_lock(job.out):
         check_source(job.out, self.result.about)
         if interrupted_job(job.out, print):
@@ -181,7 +183,9 @@ def personalize(
     slowmo:float=1., # recorded at so many times the rate at which it plays
     fps:float|None=None, # frames a second; default: by the source's own times; 25 for arrays and images
     joints:str='', # 'coco17', 'penn13' or 'all'; '': COCO's where the model finds them, else all
-    smooth:bool=False, # smooth the joints: One-Euro online, else Savitzky-Golay
+    fill:float|None=None, # fill gaps of up to so many seconds, such as .2; also mends jumps, unsure joints, sides
+    filter=None, # smooth the joints: a cut-off in Hz, such as 6 (Butterworth); or 'savgol:4', 'one_euro:1'
+    height:float|None=None, # of the person in metres, for .save(folder, 'trc')
     profile='', # profile.safetensors of an earlier run to begin with
     seed:int|None=None, # of all draws; default: 0
     device:str='cpu', # 'cpu', 'cuda' or 'mps'
@@ -203,8 +207,9 @@ def personalize(
     if isinstance(box, str) and box == 'ask': box = ask_person(video)
     changes = [word for name, value in settings.items() for word in (f'personalization.{name}', str(value))]
     job = VideoJob(frames, Path(folder.name) / 'results', weights, mode, box,
-                   personalization_settings(changes, seed, weights), profile=profile, joints=joints, smooth=smooth,
-                   device=device, command=call_said(source, given), part=part, fps=fps)
+                   personalization_settings(changes, seed, weights), profile=profile, joints=joints, fill=fill,
+                   smooth_by=None if filter is None else read_filter(filter), height=height, device=device,
+                   command=call_said(source, given), part=part, fps=fps)
     result = personalize_video(job, say=notes.append, progress=progress)
     return PersonalizedVideo(result, video, job, notes, folder)
 

@@ -215,6 +215,11 @@ def _clock(r):
     return r.times if (np.diff(r.times) > 0).all() and np.isfinite(r.times).all() else None
 
 
+def _as_answered(r):
+    "Confidences before joints were mended: those that were filled or left empty have none since."
+    return r.conf if r.raw_conf is None else r.raw_conf
+
+
 def _measures_of(r, kp, conf):
     "Jitter, change of limb lengths, mean confidence and share of sure joints; NaN where there is nothing to measure."
     if kp is None: return [np.nan]*4
@@ -230,7 +235,7 @@ def measures(
 )->dict: # {what: (before, after)}; NaN where it cannot be measured
     "What can be measured without labels, before and after."
     before = _measures_of(result, result.before_kp, result.before_conf)
-    after = _measures_of(result, result.kp if raw is None else np.asarray(raw, float), result.conf)
+    after = _measures_of(result, result.kp if raw is None else np.asarray(raw, float), _as_answered(result))
     return dict(zip(('jitter', 'limb_variation', 'confidence', 'sure'), zip(before, after)))
 
 # %% ../nbs/library/51_report.ipynb #1dcd3c6e
@@ -441,7 +446,7 @@ def judge(
     "The verdict on a result."
     notes = [str(note) for note in result.about.get('notes') or []]
     doubts = [note for note in notes if any(words in note for words in DOUBTS)]
-    chance = float(_mean(result.conf)) if is_chance(result) else math.nan
+    chance = float(_mean(_as_answered(result))) if is_chance(result) else math.nan
     usual = result.about['confidence'].get('usual') if is_chance(result) else None
     return verdict(chance, len(result), _torso(result), usual, doubts,
                    str(result.about.get('trained_on') or ''))
