@@ -41,8 +41,12 @@ from .images import IMAGE_TYPES, Frames
 from .video import input_errors, open_frames
 from .person import box_doubts, fill_gaps, parse_box, person_boxes
 from .official_weights import load_any_model
+from .motion import frame_rate, read_filter
+from .gaps import mending_said
+from .angles import body_shares, metres_per_pixel
+from .choosing import Excerpt
 from .guard import GuardConfig, GuardedAdaptation
-from .exports import EXPORTS, Result, export, read_keypoints
+from .exports import EXPORTS, Result, export, mended_result, read_keypoints, smoothing_said
 from .report import (
     nominal_fps, sure_from, try_writers, with_confidence, write_overlay, write_report)
 
