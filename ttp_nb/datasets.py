@@ -215,7 +215,9 @@ def _hm36_video(records, where):
     rows = []
     for t, record in enumerate(records):
         try: rows.append(_hm36_frame(record))
-        except Exception as e: raise TTPError(f'{where}, frame {t}: {e}. Copy or make the file again.') from e
+        except Exception as e:
+            why = str(e).rstrip('.')
+            raise TTPError(f'{where}, frame {t}: {why}. Copy or make the file again.') from e
     images, *arrays = zip(*rows)
     xy, vis, boxes = map(np.array, arrays)                       # (T,16,2), (T,16), (T,4)
     return dict(images=list(images), joints=np.where(vis[..., None], xy, np.nan), vis=vis, boxes=boxes,

@@ -146,7 +146,7 @@ def _csv_rows(text):
 def _json_rows(text):
     "(name of the row, frame, box or None) of a json list."
     try: boxes = parse_json(text)
-    except TTPError as e: raise TTPError(f'no json: {e}') from None
+    except TTPError as e: raise TTPError(str(e).replace('not a readable json', 'no json')) from None
     if not isinstance(boxes, list):
         raise TTPError('a list of boxes is needed, one a frame: [[x0,y0,x1,y1], null, ...].')
     for frame, box in enumerate(boxes):

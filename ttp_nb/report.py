@@ -429,7 +429,7 @@ def _likeness(chance, usual, trained_on):
 def _todo(colour, chance, frames, box):
     "What may help, the likeliest first."
     if colour == 'green':
-        return ['Look at the frames below all the same: a verdict is about most joints, not about each.']
+        return ['Look at some frames all the same: a verdict is about most joints, not about each.']
     ways = ['Look at the frames below, and do not use joints that are drawn faintly.']
     if box: ways.append('Give a tighter box (--box x0,y0,x1,y1), or leave out --box: then the person is looked for.')
     if frames < FEW: ways.append('Give more frames: from three on it is seen whether joints jump.')

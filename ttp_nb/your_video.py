@@ -7,10 +7,10 @@ __all__ = ['MEMORY', 'LATEST', 'MOST', 'MODES', 'FILES', 'MODELS', 'NUMBERS', 'J
            'ANOTHER_VIDEO', 'WRITTEN', 'Lens', 'lens_for', 'through', 'room_for', 'Ledger', 'set_ledger_aside',
            'save_work_state', 'read_work_state', 'VideoJob', 'box_said', 'model_path', 'check_request', 'check_choices',
            'check_skeleton', 'check_cutoff', 'joints_to_write', 'load_networks', 'Task', 'reach_in_memory',
-           'online_adaptation', 'offline_adaptation', 'make_task', 'job_identity', 'content_checksum', 'same_job',
-           'box_identity', 'open_work', 'interrupted_job', 'clear_work', 'person_in', 'boxes_for', 'kept_boxes',
-           'results_of', 'as_asked', 'run_summary', 'outcome', 'write_all', 'clear_exports', 'write_results',
-           'old_result', 'finished_result', 'check_source', 'personalize_video', 'answer_video']
+           'online_adaptation', 'offline_adaptation', 'make_task', 'other_than', 'job_identity', 'content_checksum',
+           'same_job', 'box_identity', 'open_work', 'interrupted_job', 'clear_work', 'person_in', 'boxes_for',
+           'kept_boxes', 'results_of', 'as_asked', 'run_summary', 'outcome', 'write_all', 'clear_exports',
+           'write_results', 'old_result', 'finished_result', 'check_source', 'personalize_video', 'answer_video']
 
 # %% ../nbs/library/52_your_video.ipynb #ff5ab8ae
 import json
@@ -576,7 +576,16 @@ def make_task(
 
 # %% ../nbs/library/52_your_video.ipynb #09f0ae1e
 OTHER = 'another video, model or settings: choose another --out, or leave out --resume to begin anew.'
-ANOTHER_VIDEO = 'of another video ({}): choose another --out, or remove the folder.'
+ANOTHER_VIDEO = 'another video ({}, as it was then): choose another --out, or remove the folder.'
+
+
+def other_than(
+    was:dict, # identity of the job whose results lie there
+    identity:dict, # of the job that is asked for
+)->str:
+    "What the results that lie there are of, and what to do."
+    same = was.get('content') == identity.get('content')
+    return OTHER if same else ANOTHER_VIDEO.format(was.get('source'))
 
 
 def job_identity(
@@ -638,9 +647,9 @@ def open_work(
     work, was = out / '.work', interrupted_job(out, say)
     if was and resume:
         if same_job(was, identity): return work
-        raise TTPError(f'{out} holds an interrupted run with {OTHER}')
+        raise TTPError(f'{out} holds an interrupted run with {other_than(was, identity)}')
     if was and was.get('content') != identity.get('content'):
-        raise TTPError(f"{out} holds an interrupted run {ANOTHER_VIDEO.format(was.get('source'))}")
+        raise TTPError(f'{out} holds an interrupted run with {other_than(was, identity)}')
     clear_work(out)
     text = json.dumps(sealed(identity), indent=1, sort_keys=True)
     with atomic_path(work / 'job.json') as tmp: tmp.write_text(text, encoding='utf-8')
@@ -859,7 +868,8 @@ def finished_result(
     out = job.out
     result = None if (out / '.work').exists() else old_result(out, say)
     if result is None: return None
-    if not same_job(result.about, identity) or len(result) != n: raise TTPError(f'{out} holds the results of {OTHER}')
+    if not same_job(result.about, identity) or len(result) != n:
+        raise TTPError(f'{out} holds the results of {other_than(result.about, identity)}')
     names = 'overlay.mp4', 'report.html', *(EXPORTS[e][1] for e in job.exports)
     return result if all((out / name).exists() for name in names) else None
 
@@ -874,7 +884,7 @@ def check_source(
     if result is None: return
     known_by = 'content' if 'content' in result.about else 'source'   # earlier versions knew the name only
     if result.about.get(known_by) == identity[known_by]: return
-    raise TTPError(f"{out} holds the results {ANOTHER_VIDEO.format(result.about.get('source'))}")
+    raise TTPError(f"{out} holds the results of {ANOTHER_VIDEO.format(result.about.get('source'))}")
 
 # %% ../nbs/library/52_your_video.ipynb #8497ed0b
 def personalize_video(
