@@ -52,7 +52,8 @@ OURS = self_training(answer_views=10)
 WAYS = {'nothing learned': (TTPConfig(), ('views',)),
         'self-training': (OURS, ('offline',)),
         'self-training on four views': (self_training(views=4, answer_views=4), ('online',)),
-        "the paper's loss": (TTPConfig(anchor_weight=0.), ('offline',))}
+        "the paper's loss": (TTPConfig(anchor_weight=0.), ('offline',)),
+        "the paper's loss, lr 1e-5": (TTPConfig(anchor_weight=0., lr=1e-5), ('offline',))}
 
 
 def real_ways(
