@@ -57,7 +57,7 @@ def short_story(result, story, frames, path, raw=None):
 
 def plain(monkeypatch):
     "A state every four frames, and no pictures."
-    def no_pictures(result, video, path, **kw): Path(path).write_text(f'{len(video)} frames')
+    def no_pictures(result, video, path, *args, **kw): Path(path).write_text(f'{len(video)} frames')
     for name,what in (('SAVE', 4), ('CHUNK', 4), ('write_report', short_story), ('write_overlay', no_pictures)):
         monkeypatch.setattr(your_video, name, what)
 

@@ -779,7 +779,7 @@ def test_a_part_is_a_video_of_these_frames(run, tmp_path, mode):
     "The same joints as of an array that has only them; numbers, times and boxes of the source, in every file."
     boxes = np.array([[15+t/2, 8, 60+t/2, 52] for t in range(T)])
     (tmp_path/'b.json').write_text(json.dumps(boxes.tolist()))
-    part = run(SCENE, mode=mode, part=PART, box=str(tmp_path/'b.json'), exports=tuple(EXPORTS))
+    part = run(SCENE, mode=mode, part=PART, box=str(tmp_path/'b.json'), exports=EACH)
     alone = run(SCENE[5:14], mode=mode, box=boxes[5:14], out='alone')
     assert np.array_equal(part.kp, alone.kp) and np.array_equal(part.conf, alone.conf)
     out,want = tmp_path/'out',list(range(5, 14))

@@ -155,7 +155,8 @@ def render(self:JointModel,
     reference:Tensor, # (B,3,H,W) normalised crops
 )->Tensor: # (B,3,H/shrink,W/shrink)
     "The reference's appearance, the keypoints where they are put (IMM)."
-    gaussians = keypoint_heatmaps(kp, self.hm_size, self.cfg.sigma)   # (B,K,h,w)
+    h, w = (side // self.trunk.stride for side in reference.shape[2:])
+    gaussians = keypoint_heatmaps(kp, (w, h), self.cfg.sigma)         # (B,K,h,w)
     if self.cfg.enlarge > 1:
         gaussians = F.interpolate(gaussians, scale_factor=self.cfg.enlarge, mode='bilinear')
     if self.cfg.shrink > 1:
