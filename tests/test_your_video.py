@@ -316,7 +316,9 @@ def test_another_job_does_not_go_on(run, d, tmp_path, monkeypatch, other):
     stopped(run, monkeypatch)
     was = files(tmp_path/'out')
     if 'model' in other: other = dict(model=d/other['model'])
-    with pytest.raises(TTPError, match='another video.*choose another --out, or '):
+    said = (r'another video \(.*a.mp4, as it was then\): choose another --out, or remove' if 'source' in other else
+            'another video, model or settings: choose another --out, or leave out --resume')
+    with pytest.raises(TTPError, match=said):
         run(**other, resume=True)
     assert files(tmp_path/'out')==was and 'job.json' in ' '.join(was)
 
