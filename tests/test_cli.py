@@ -774,7 +774,7 @@ def test_several_videos_one_of_which_is_none(many, tmp_path):
     r = many('a.mp4', 'personalization.batch', 3, 'text.mp4', 'none.mp4', 'b.mp4')
     assert r.code==3 and [line.split(':')[1].strip() for line in messages(r.err)]==['text.mp4', 'none.mp4']
     _,a,text,none,b,*_ = table(r)
-    assert a==['a.mp4', '14', 'answered, as it is', os.path.join('results', 'a')]
+    assert a==['a.mp4', '14', 'amber: answered, as it is', os.path.join('results', 'a')]
     assert b[1]=='6' and b[3]==os.path.join('results', 'b')
     assert text[1]=='-' and text[2].startswith('failed: ') and none[2].startswith('failed: there is no such file')
     assert '2 of 4 were not answered' in r.out and not leftovers(tmp_path)
@@ -811,7 +811,7 @@ def test_a_profile_of_one_for_the_others(many, tmp_path, monkeypatch):
 def test_the_guard_and_a_mistake_of_ours_among_several(many, monkeypatch):
     from ttp_nb import your_video
     r = many('a.mp4', 'b.mp4', 'personalization.lr', '1e3', 'personalization.batch', 3, mode='offline')
-    assert r.code==4 and all(row[2].startswith('not adapted: ') for row in table(r)[1:3])
+    assert r.code==4 and all(row[2].startswith('amber: not adapted: ') for row in table(r)[1:3])
     answer = your_video.answer_video
     def mistaken(job, *a):
         if str(job.source)=='a.mp4': raise ZeroDivisionError('half a frame')

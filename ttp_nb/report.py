@@ -435,7 +435,7 @@ def _todo(colour, chance, frames, box):
     if frames < FEW: ways.append('Give more frames: from three on it is seen whether joints jump.')
     if not chance >= 0:
         ways.append('Take a network whose card has a confidence, or fit one on labelled frames (`calibrate`).')
-    return [*ways, 'Label ten frames of this person and train on them (ttp train), or try another network (--model).']
+    return [*ways, 'Try another network (--model), or train one on labels of people like this one (ttp train --help).']
 
 
 DOUBTS = 'outside of the frame', 'times as long as the person', 'less than half of them'   # in notes of `person_boxes`
@@ -656,7 +656,7 @@ def _seen_section(r, story):
     rows = [('source', r.about.get('source') or '–'), ('frames', rate), ('size', f'{r.size[0]}x{r.size[1]}'),
             ('joints', f'{len(r.skeleton)}, {r.skeleton.name}'), ('model', story.get('model') or '–'),
             ('trained on', r.about.get('trained_on') or 'not known'), ('mode', story.get('mode') or '–'),
-            *(('person', n) for n in story.get('notes') or [])]
+            *(('note', n) for n in story.get('notes') or [])]
     return _section('What was seen', _table(rows), f"<pre>{_esc(story['probe'])}</pre>" if story.get('probe') else '')
 
 def _again_section(story):
