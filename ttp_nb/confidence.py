@@ -410,7 +410,8 @@ def adapted_answers(
     cfg:TTPConfig=TTPConfig(), # how to personalise
 )->dict: # 'before', 'after': (height, chance, right), of the joints that count
     "Heights, chances and hits of a clip before and after it was adapted to."
-    answers = {'before': answer(model, clip), 'after': (lambda done: (done.kp, done.conf))(offline(model, clip, cfg))}
+    done = offline(model, clip, cfg)
+    answers = {'before': answer(model, clip), 'after': (done.kp, done.conf)}
     chance = {when: fitted(*found, clip.boxes, clip.skel) for when, found in answers.items()}
     chance['after'] = never_surer(chance['before'], chance['after'])
     told = {}
