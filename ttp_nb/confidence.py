@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SIGNS', 'WITHIN', 'SPOILT', 'SHARE', 'GROUPS', 'joint_signs', 'Confidence', 'fit_confidence', 'reliability',
            'calibration_error', 'validation_people', 'boxed', 'turned', 'Seen', 'look_at', 'look_at_people',
-           'found_box', 'fit_on', 'said_of', 'calibrate', 'keep_found', 'write_on_card', 'confidence_of', 'kept_of',
-           'reliability_figure', 'never_surer', 'reported_people', 'adapted_answers', 'check_confidence']
+           'found_box', 'fit_on', 'said_of', 'calibrate', 'keep_found', 'write_on_card', 'confidence_of', 'compared',
+           'kept_of', 'reliability_figure', 'never_surer', 'reported_people', 'check_confidence']
 
 # %% ../nbs/library/36_confidence.ipynb #da3bdd37
 import json
@@ -25,7 +25,7 @@ from .skeletons import PEOPLE18, Skeleton
 from .metrics import pck, torso_size
 from .clips import Clip, in_memory
 from .checkpoints import MOST_CARD, load_model, read_card, seal_card
-from .personalization import TTPConfig, answer, offline
+from .personalization import answer
 from .video import UnusableInput
 from .person import person_boxes
 from .real_data import jhmdb_clips, read_clips, video_source, with_joints_of
@@ -340,8 +340,12 @@ def confidence_of(
         raise TTPError(f'{path}: confidence on its card is not as `calibrate` writes it ({e}): run it again.') from e
 
 # %% ../nbs/library/36_confidence.ipynb #62ab410b
-def _compared(height, chance, right):
-    "Calibration error and reliability of raw heights and of chances."
+def compared(
+    height, # (N,) of the peaks, 0..1
+    chance, # (N,) what is said of these joints
+    right, # (N,) whether they are right
+)->dict: # 'height', 'chance': their calibration error and reliability, as json holds them
+    "Raw heights and chances, side by side."
     return {who: {'error': round(calibration_error(p, right), 4), 'bins': np.round(reliability(p, right), 4).tolist()}
             for who, p in (('height', height), ('chance', chance))}
 
@@ -363,7 +367,7 @@ def kept_of(
         right = np.concatenate([seen[k].right[seen[k].counts] for k in at])
         height = np.concatenate([np.exp(seen[k].signs[seen[k].counts][:, 0]) for k in at])
         chance = np.concatenate([said[k][seen[k].counts] for k in at])
-        groups[name] = _compared(height, chance, right)
+        groups[name] = compared(height, chance, right)
     clips = [{'name': one.name, 'how': one.how, 'frames': len(one.right), 'pck': round(one.pck, 1),
               'chance': round(float(np.nanmean(p)), 3),
               'torso': round(float(np.exp(np.nanmedian(one.signs[..., 1]))), 3)}
@@ -403,39 +407,16 @@ def reported_people(
     return [with_joints_of(clip, PEOPLE18) for clip in jhmdb_clips(jhmdb, 'test')[0]]
 
 
-def adapted_answers(
-    model, # joint model
-    clip:Clip, # with joints
-    fitted:Confidence, # of this network
-    cfg:TTPConfig=TTPConfig(), # how to personalise
-)->dict: # 'before', 'after': (height, chance, right), of the joints that count
-    "Heights, chances and hits of a clip before and after it was adapted to."
-    done = offline(model, clip, cfg)
-    answers = {'before': answer(model, clip), 'after': (done.kp, done.conf)}
-    chance = {when: fitted(*found, clip.boxes, clip.skel) for when, found in answers.items()}
-    chance['after'] = never_surer(chance['before'], chance['after'])
-    told = {}
-    for when, (kp, height) in answers.items():
-        right, counts = pck(kp, clip.joints, clip.vis, clip.skel, WITHIN, torso=clip.torso)
-        told[when] = height[counts].clip(0, 1), chance[when][counts], right[counts]
-    return told
-
-
 def check_confidence(
     path, # of a network's .safetensors, calibrated
     people:list, # labelled clips
     kept='experiments/confidence_test.json', # file for what is found
-    every:int=6, # adapt to one clip in so many
+    views:int=1, # averaged for each answer
     progress:bool=True, # show a bar
 )->dict: # what was kept
     "How well a network's confidence holds on labelled people; raises `TTPError` where it has none."
-    model, fitted = load_model(path), confidence_of(path)
-    if fitted is None: raise TTPError(f'{path}: its card says nothing of confidence; run `calibrate`.')
-    seen = look_at_people(model, people, spoilt=False, progress=progress)
+    model, fitted = load_model(path), confidence_of(path, views)
+    if fitted is None: raise TTPError(f'{path}: its card says nothing of confidence with {views} views; run `calibrate`.')
+    seen = look_at_people(model, people, spoilt=False, views=views, progress=progress)
     found = kept_of(seen, [fitted.of_signs(one.signs) for one in seen])
-    clips = [clip for clip in people if len(clip) > 1][::every]
-    told = [adapted_answers(model, in_memory(clip), fitted) for clip in tqdm(clips, 'adapting', disable=not progress)]
-    for when in ('before', 'after') if told else ():
-        height, chance, right = (np.concatenate(of_clips) for of_clips in zip(*(one[when] for one in told)))
-        found['groups'][f'{when} adapting'] = _compared(height, chance, right)
-    return keep_found(kept, {'network': file_sha256(path), 'adapted': len(told), **found})
+    return keep_found(kept, {'network': file_sha256(path), 'views': views, **found})
