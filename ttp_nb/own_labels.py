@@ -187,15 +187,17 @@ def annotation(self:LabelFolder,
     return dict(id=self.numbers[i], image_id=self.numbers[i], category_id=1, iscrowd=0, keypoints=flat,
                 num_keypoints=sum(v > 0 for v in flat[2::3]), bbox=[x0, y0, w, h], area=w * h)
 
-# %% ../nbs/library/57_own_labels.ipynb #b1e294c2
+# %% ../nbs/library/57_own_labels.ipynb #6464075c
 FIELDS = 'numbers', 'boxes', 'points', 'states', 'about'
 
 
 @patch
 def save(self:LabelFolder):
     "Writes labels and session, each whole or not at all; raises `TTPError` where that cannot be done."
-    session = sealed({**{k: getattr(self, k) for k in FIELDS}, 'size': list(self.size), 'skeleton': asdict(self.skeleton)})
-    for path, content in ((self.out / 'work' / 'session.json', session), (self.out / 'labels.json', self.to_coco_json())):
+    own = {k: getattr(self, k) for k in FIELDS}
+    session = sealed({**own, 'size': list(self.size), 'skeleton': asdict(self.skeleton)})
+    for name, content in (('work/session.json', session), ('labels.json', self.to_coco_json())):
+        path = self.out / name
         with atomic_path(path) as tmp: tmp.write_text(json.dumps(content, allow_nan=False), encoding='utf-8')
 
 
@@ -234,20 +236,22 @@ def opened_labels(
                        'what was confirmed.')
     return LabelFolder(Path(out), Skeleton(**found['skeleton']), tuple(found['size']), *(found[k] for k in FIELDS))
 
-# %% ../nbs/library/57_own_labels.ipynb #050c3775
+# %% ../nbs/library/57_own_labels.ipynb #7fd71613
 STYLE = '''
 *{box-sizing:border-box} body{margin:0;font:15px/1.4 system-ui,sans-serif;background:#f4f4f2;color:#222}
 header,footer{display:flex;flex-wrap:wrap;gap:8px;align-items:center;padding:8px 12px}
 #how{flex:1;text-align:right} #error{color:#b00020;font-weight:600;width:100%}
 main{display:flex;flex-wrap:wrap;gap:12px;padding:0 12px}
 svg{flex:1 1 480px;min-width:0;width:100%;height:72vh;background:#111;touch-action:none;user-select:none}
-ul{flex:0 1 210px;margin:0;padding:0;list-style:none;columns:auto 200px;max-height:72vh;overflow:auto}
+ul{flex:0 1 210px;margin:0;padding:2px;list-style:none;columns:auto 200px;max-height:72vh;overflow:auto}
 li button{width:100%;text-align:left} li.at button{outline:2px solid #d97706}
 button{font:inherit;padding:4px 10px;border:1px solid #999;border-radius:6px;background:#fff;cursor:pointer}
 #done{background:#166534;color:#fff;border-color:#166534} progress{width:120px}
-circle{cursor:grab;stroke:#fff} circle.v1{fill-opacity:.15} text{fill:#fff;paint-order:stroke;stroke:#000;pointer-events:none}
+circle{cursor:grab;stroke:#fff} circle.v1{fill-opacity:.15}
+text{fill:#fff;paint-order:stroke;stroke:#000;pointer-events:none}
 line{stroke:#fff;stroke-opacity:.6;pointer-events:none} .right circle{fill:#e4572e} .left circle{fill:#2e86de}
-.mid circle{fill:#e0b000}'''
+.mid circle{fill:#e0b000} li{break-inside:avoid}
+@media(max-width:640px){svg{height:96vw;flex-basis:100%} ul{flex:1 1 100%;columns:2;max-height:none}}'''
 BODY = '''
 <header><b id="which"></b> <span id="state"></span> <progress id="bar"></progress> <span id="how"></span>
 <div id="error" role="alert"></div></header>
@@ -257,11 +261,13 @@ BODY = '''
 <button id="near">closer (+)</button><button id="far">wider (-)</button>
 <button id="finish">finished</button></footer>
 <footer>Drag what is wrong. A joint that is covered: choose it and press h. One that is not to be seen at all: x.
-v makes it visible again. Only frames that you called right are written as labels.</footer>'''
+v makes it visible again; so does a second tap on its name, one after the other. The arrows up and down choose a joint.
+Only frames that you called right are written as labels.</footer>'''
 
-# %% ../nbs/library/57_own_labels.ipynb #afe9e10f
+# %% ../nbs/library/57_own_labels.ipynb #3952694b
 SCRIPT = '''
-const $ = id => document.getElementById(id), NS = 'http://www.w3.org/2000/svg', WORD = ['not there', 'hidden', 'visible'];
+const $ = id => document.getElementById(id), NS = 'http://www.w3.org/2000/svg';
+const WORD = ['not there', 'hidden', 'visible'];
 let S, at = 0, joint = 0, zoom = 1, saving = Promise.resolve(), drag = null, finished = false;
 const put = (tag, where, given) => { const e = document.createElementNS(NS, tag);
   for (const k in given) e.setAttribute(k, given[k]); where.append(e); return e; };
@@ -274,11 +280,13 @@ function show() {
   put('image', svg, {href: 'image/' + at, x: -.5, y: -.5, width: S.size[0], height: S.size[1]});
   for (const [a, b] of S.limbs) { const [p, q] = [f.points[a], f.points[b]]; if (p[2] && q[2])
     put('line', svg, {x1: p[0], y1: p[1], x2: q[0], y2: q[1], 'stroke-width': r / 3}); }
-  S.joints.forEach((name, j) => { const [x, y, v] = f.points[j]; if (!v) return;
+  const order = [...S.joints.keys()].filter(j => j != joint).concat(joint);   // the chosen one lies on top
+  for (const j of order) { const name = S.joints[j], [x, y, v] = f.points[j]; if (!v) continue;
     const g = put('g', svg, {class: side(name)});
-    const c = put('circle', g, {cx: x, cy: y, r: j == joint ? 1.35 * r : r, 'stroke-width': r / 4, class: 'v' + v, 'data-j': j});
+    const size = j == joint ? 1.35 * r : r, c = put('circle', g,
+      {cx: x, cy: y, r: size, 'stroke-width': r / 4, class: 'v' + v, 'data-j': j});
     put('text', g, {x: x + 1.3 * r, y: y - .6 * r, 'font-size': 1.9 * r, 'stroke-width': r / 3}).textContent = name;
-    c.onpointerdown = e => { joint = j; drag = c; svg.setPointerCapture(e.pointerId); list(); e.preventDefault(); }; });
+    c.onpointerdown = e => { joint = j; drag = c; svg.setPointerCapture(e.pointerId); list(); e.preventDefault(); }; }
   const done = S.frames.filter(f => f.state == 'done').length, all = S.frames.filter(f => f.state != 'left out').length;
   $('which').textContent = `frame ${f.number} (${at + 1} of ${S.frames.length})`; $('state').textContent = f.state;
   $('how').textContent = `${done} of ${all} done`; $('bar').max = all; $('bar').value = done;
@@ -292,7 +300,7 @@ function save() { const f = S.frames[at], i = at, body = JSON.stringify({points:
 async function post(where, body) { try {
     const r = await fetch(where, {method: 'POST', headers: {'Content-Type': 'application/json'}, body});
     $('error').textContent = r.ok ? '' : 'not saved: ' + await r.text(); return r.ok;
-  } catch (e) { $('error').textContent = finished ? '' : 'not saved: ttp label does not answer; is it still running?'; } }
+  } catch (e) { if (!finished) $('error').textContent = 'not saved: ttp label does not answer; is it still running?'; } }
 function mark(v) { S.frames[at].points[joint][2] = v; save(); show(); }
 function state(s) { S.frames[at].state = s; save(); show(); }
 function go(n) { at = Math.min(Math.max(at + n, 0), S.frames.length - 1); show(); }
@@ -316,16 +324,18 @@ const KEYS = {ArrowLeft: () => go(-1), p: () => go(-1), ArrowRight: () => go(1),
   ArrowDown: () => pick(1), ArrowUp: () => pick(-1)};
 function pick(n) { joint = (joint + n + S.joints.length) % S.joints.length; show(); }
 onkeydown = e => { if (!KEYS[e.key] || e.ctrlKey || e.metaKey || e.altKey) return;
-  if (e.key == 'Enter' && document.activeElement.tagName == 'BUTTON') document.activeElement.blur(); e.preventDefault(); KEYS[e.key](); };
-fetch('state').then(r => r.json()).then(s => { S = s; at = Math.max(S.frames.findIndex(f => f.state == 'open'), 0); show(); });'''
+  document.activeElement.blur(); e.preventDefault(); KEYS[e.key](); };
+fetch('state').then(r => r.json()).then(s => { S = s; at = Math.max(S.frames.findIndex(f => f.state == 'open'), 0);
+  show(); });'''
 PAGE = ('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>ttp label</title>'
+        '<link rel="icon" href="data:,">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<style>{STYLE}</style></head><body>{BODY}<script>{SCRIPT}</script></body></html>')
 
-# %% ../nbs/library/57_own_labels.ipynb #881f1146
+# %% ../nbs/library/57_own_labels.ipynb #44124cc3
 MOST_SENT = 2**17   # bytes of a request's body
-SAFE = {'Content-Security-Policy': "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; connect-src 'self'; "
-                                   "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+SAFE = {'Content-Security-Policy': "default-src 'none'; img-src 'self' data:; connect-src 'self'; "
+                                   "style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
         'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer', 'Cache-Control': 'no-store',
         'Cross-Origin-Resource-Policy': 'same-origin'}
 
@@ -361,7 +371,7 @@ class LabelServer(ThreadingHTTPServer):
                 f'<p>If nothing is shown, open <a href="{self.address}">{self.address}</a> in a browser on this '
                 'machine.</p>')
 
-# %% ../nbs/library/57_own_labels.ipynb #78677399
+# %% ../nbs/library/57_own_labels.ipynb #473ec4c5
 class LabelRequest(BaseHTTPRequestHandler):
     "One request."
     timeout = 20                       # seconds that a silent client is waited for
@@ -377,8 +387,8 @@ class LabelRequest(BaseHTTPRequestHandler):
         "Sends something, and closes."
         data = body if isinstance(body, bytes) else body.encode()
         self.send_response(code)
-        for name, value in {**SAFE, 'Content-Type': kind, 'Content-Length': str(len(data)), 'Connection': 'close'}.items():
-            self.send_header(name, value)
+        about = {'Content-Type': kind, 'Content-Length': str(len(data)), 'Connection': 'close'}
+        for name, value in {**SAFE, **about}.items(): self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
         self.close_connection = True
@@ -662,7 +672,7 @@ def with_and_without(
         found[way] = frame_errors(student, held)
     return found
 
-# %% ../nbs/library/57_own_labels.ipynb #d3454cf7
+# %% ../nbs/library/57_own_labels.ipynb #7640c68d
 def own_labels_worth(
     lab:Lab, # where; what was done is not done again
     clips:list, # people and animals with true joints
@@ -673,7 +683,8 @@ def own_labels_worth(
     recipe = with_values(Recipe(), {'init': init})
     path, model = read_init(recipe)
     settings_said = {'n': n, 'training': asdict(recipe.training), 'thorough': THOROUGH}
-    found = {clip.name: once(lab, 'own_labels', model, clip, settings_said, with_and_without, recipe, n) for clip in clips}
+    def worth(clip): return once(lab, 'own_labels', model, clip, settings_said, with_and_without, recipe, n)
+    found = {clip.name: worth(clip) for clip in clips}
     return lab.keep('own_labels', {'network': path.name, 'settings': settings_said, 'clips': found})
 
 

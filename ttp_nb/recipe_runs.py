@@ -347,7 +347,7 @@ def begun(
     model = new_model(recipe.task, replace(source.cfg, skeleton=skeleton), recipe.training.seed)
     return model, *take_over(model, source)
 
-# %% ../nbs/library/34_recipe_runs.ipynb #32264662
+# %% ../nbs/library/34_recipe_runs.ipynb #f34b223c
 UNLABELLED = 120   # frames without labels that are learned from, at most
 
 
@@ -394,10 +394,11 @@ def source_video(
     if path.is_file() and file_sha256(path) != digits:
         raise TTPError(f'{path} is not the video that was labelled, it only has its name.')
     video = open_frames(path, strict=False)
-    first, last = about.get('frames', (0, np.inf))
+    try: first, last = map(float, about.get('frames', (0, np.inf)))
+    except (TypeError, ValueError): raise TTPError(f'{folder}: the labels do not say which frames were looked at.') from None
     return video[int(np.searchsorted(video.index, first)):int(np.searchsorted(video.index, last, 'right'))]
 
-# %% ../nbs/library/34_recipe_runs.ipynb #635d3b28
+# %% ../nbs/library/34_recipe_runs.ipynb #a0729c45
 def as_labels(
     model:torch.nn.Module, # trained
     clip:Clip, # frames without labels
@@ -426,7 +427,8 @@ def own_parts(
     if held is None and say: say(f'{len(clip)} labelled frames are too few to hold one out: the error after is not told.')
     numbers = [frame_number(path) for path in image_paths(clips[0].frames)]
     other = labelled_video(data.root, numbers, say) if Path(data.root).suffix == '.json' else None
-    return held_in_memory([rest]), held_in_memory([held or rest]), held_in_memory([c for c in (bare, other) if c])
+    labelled = held_in_memory([rest])
+    return labelled, held_in_memory([held]) if held else labelled, held_in_memory([c for c in (bare, other) if c])
 
 
 def taken_from(
