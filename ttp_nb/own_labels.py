@@ -332,10 +332,11 @@ PAGE = ('<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>ttp l
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<style>{STYLE}</style></head><body>{BODY}<script>{SCRIPT}</script></body></html>')
 
-# %% ../nbs/library/57_own_labels.ipynb #44124cc3
+# %% ../nbs/library/57_own_labels.ipynb #2ad92dbc
 MOST_SENT = 2**17   # bytes of a request's body
 SAFE = {'Content-Security-Policy': "default-src 'none'; img-src 'self' data:; connect-src 'self'; "
-                                   "style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'",
+                                   "style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
+                                   "form-action 'none'",
         'X-Content-Type-Options': 'nosniff', 'Referrer-Policy': 'no-referrer', 'Cache-Control': 'no-store',
         'Cross-Origin-Resource-Policy': 'same-origin'}
 
