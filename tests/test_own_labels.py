@@ -1,5 +1,5 @@
 """Labels of one's own: which frames, the page's server, what is saved, and training on from a network with them."""
-import copy, http.client, json, threading
+import http.client, json, threading
 from dataclasses import replace
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -9,14 +9,12 @@ from tiny import TINY, briefly_trained, leftovers, noise_clip, person, tiny_mode
 from ttp_nb import cli, own_labels as L, recipe_runs as R
 from ttp_nb.basics import TTPError
 from ttp_nb.checkpoints import load_model, read_card, save_model
-from ttp_nb.clips import predict
 from ttp_nb.coco import coco_clips
 from ttp_nb.evidence import Lab
 from ttp_nb.exports import read_keypoints
-from ttp_nb.joint_model import baseline
 from ttp_nb.recipes import GENTLE, Recipe, with_values
 from ttp_nb.skeleton_files import write_skeleton
-from ttp_nb.skeletons import COCO17, PENN13, Skeleton
+from ttp_nb.skeletons import PENN13, Skeleton
 from ttp_nb.video import write_mp4
 
 FILM = 24
@@ -87,7 +85,9 @@ class Served:
         return r.status, r.read()
 
     def session(self): return json.loads((self.labels.out/'work'/'session.json').read_text())
-    def done(self): return [a['image_id'] for a in json.loads((self.labels.out/'labels.json').read_text())['annotations']]
+    def done(self):
+        content = json.loads((self.labels.out/'labels.json').read_text())
+        return [a['image_id'] for a in content['annotations']]
 
 @pytest.fixture
 def served(tmp_path):
@@ -141,7 +141,8 @@ def test_where_views_are_one_there_is_no_doubt(dancer):
     assert poses.shape==(4, 13, 2) and pictures.shape==(4, 24, 24)
     assert apart.max()<.05, 'half a cell, as the highest of four equal cells is the first'
     class Guessing(Certain):
-        def forward(self, x): return torch.rand(len(x), 13, 16, 16, generator=torch.Generator().manual_seed(int(1e6*x.std())))
+        def forward(self, x): return torch.rand(len(x), 13, 16, 16,
+            generator=torch.Generator().manual_seed(int(1e6*x.std())))
     assert L.doubts(Guessing(), part)[1].min()>2*apart.max()
 
 
@@ -164,12 +165,15 @@ def test_page_picture_and_labels(served):
 def test_only_this_machine_can_ask(served): assert served.server.server_address[0]=='127.0.0.1'
 
 POINTS = [[1, 1, 2], [2, 2, 2]]
-HOSTILE = [b'', b'{', b'null', b'[]', b'3', b'"x"', b'['*60000, b'{"points": 1}', b'\xff\xfe{}', b'{"points": [[1,1,NaN],[1,1,2]]}',
-           *({'points': p, 'state': 'done'} for p in (None, [], [[1, 1, 2]], POINTS*2, [[1, 1], [1, 1]], [[1, 1, True], [1, 1, 2]],
+HOSTILE = [b'', b'{', b'null', b'[]', b'3', b'"x"', b'['*60000, b'{"points": 1}', b'\xff\xfe{}',
+    b'{"points": [[1,1,NaN],[1,1,2]]}',
+           *({'points': p, 'state': 'done'} for p in (None, [], [[1, 1, 2]], POINTS*2, [[1, 1], [1, 1]], [[1, 1, True],
+               [1, 1, 2]],
              [['1', 1, 2], [1, 1, 2]], [[-1, 1, 2], [1, 1, 2]], [[1, 48, 2], [1, 1, 2]], [[64, 1, 2], [1, 1, 2]],
              [[1, 1, 3], [1, 1, 2]], [[1, 1, 1.5], [1, 1, 2]], [[10**400, 1, 2], [1, 1, 2]], [[1e999, 1, 2], [1, 1, 2]],
              [{'x': 1}, {}], 'ab')),
-           {'points': POINTS, 'state': 'true'}, {'points': POINTS, 'state': None}, {'points': POINTS, 'state': ['done']},
+           {'points': POINTS, 'state': 'true'}, {'points': POINTS, 'state': None}, {'points': POINTS,
+               'state': ['done']},
            {'points': POINTS}, {'state': 'done'}]
 
 @pytest.mark.parametrize('i', range(len(HOSTILE)))
@@ -181,8 +185,8 @@ def test_what_is_no_label_changes_nothing(served, i):
 
 def test_paths_lead_nowhere_else(served, tmp_path):
     (tmp_path/'secret').write_text('secret')
-    for where in ('image/2', 'image/-1', 'image/', 'image/0/', 'image/0/../../work/session.json', 'image/%30', 'images/frame_000003.jpg',
-                  '../secret', '%2e%2e/secret', 'labels.json', 'work/session.json', 'state/', 'state?x', 'image/\u0660'.encode().hex(),
+    for where in ('image/2', 'image/-1', 'image/', 'image/0/', 'image/0/../../work/session.json', 'image/%30',
+                  'images/frame_000003.jpg', '../secret', '%2e%2e/secret', 'labels.json', 'work/session.json', 'state/', 'state?x',
                   'image/9999999999999999999999', '/etc/passwd', 'frame/0', 'finish'):
         assert served(where)[0]==404, where
     for where in ('frame/2', 'frame/-1', 'frame/0/', 'image/0', '', 'state', 'finish/'):
@@ -200,7 +204,8 @@ def test_who_does_not_know_the_address_is_told_nothing(served):
 
 def test_other_hosts_and_other_sites_are_refused(served):
     port,path = served.server.server_address[1],f'/{served.server.token}/'
-    for host in ('evil.example', f'evil.example:{port}', '127.0.0.1', f'127.0.0.1:{port+1}', f'127.0.0.1.evil.example:{port}', ''):
+    for host in ('evil.example', f'evil.example:{port}', '127.0.0.1', f'127.0.0.1:{port+1}',
+        f'127.0.0.1.evil.example:{port}', ''):
         assert served.raw('GET', path+'state', Host=host)[0]==403, host
     assert served.raw('GET', path+'state', Host=f'localhost:{port}')[0]==200
     assert served('frame/0', {'points': POINTS, 'state': 'done'}, Origin='http://evil.example')[0]==403
@@ -281,7 +286,8 @@ def test_interrupted_and_gone_on_with(film, weights, dancer, tmp_path):
     assert '3 of 6 done' in said[-1] and '--init WEIGHTS --data coco --root' in said[-1]
     def finish(address):
         state = json.loads(urlopen(f'{address}state', timeout=60).read())
-        assert [f['state'] for f in state['frames']]==['done']*3+['open']*3 and state['frames'][2]['points'][0]==[3, 2, 2]
+        assert [f['state'] for f in state['frames']]==['done']*3+['open']*3 and state['frames'][2]['points'][0]==[3, 2,
+            2]
         urlopen(Request(f'{address}finish', b'{}', {'Content-Type': 'application/json'}), timeout=60).read()
     labels = L.label_video(film, tmp_path/'l', said.append, finish, **how)
     assert labels.states.count('done')==3 and not (tmp_path/'l'/'.lock').exists()
@@ -310,7 +316,8 @@ def test_what_is_refused(ten, film, weights, dancer, tmp_path):
     (tmp_path/'mine').mkdir()
     (tmp_path/'mine'/'labels.json').write_text('{}')
     with pytest.raises(TTPError, match='other labels'): prepared(film, tmp_path/'mine', weights, dancer)
-    with pytest.raises(TTPError, match='not all of coco17'): prepared(film, tmp_path/'a', weights, dancer, joints='coco17')
+    with pytest.raises(TTPError, match='not all of coco17'): prepared(film, tmp_path/'a', weights, dancer,
+        joints='coco17')
     labels = prepared(film, tmp_path/'b', weights, dancer, 3)
     session = labels.out/'work'/'session.json'
     session.write_text(session.read_text().replace('"open"', '"done"', 1))
@@ -319,12 +326,14 @@ def test_what_is_refused(ten, film, weights, dancer, tmp_path):
 def test_a_part_and_joints_of_ones_own(film, weights, dancer, tmp_path):
     tail = Skeleton('tailed', ('left_wrist', 'tail', 'head'), (), ((0, 1),))
     write_skeleton(tail, tmp_path/'skeleton.yaml')
-    labels = prepared(film, tmp_path/'l', weights, dancer, 4, joints=str(tmp_path/'skeleton.yaml'), start='6f', end='14f')
+    labels = prepared(film, tmp_path/'l', weights, dancer, 4, joints=str(tmp_path/'skeleton.yaml'), start='6f',
+        end='14f')
     assert min(labels.numbers)>=6 and max(labels.numbers)<14 and labels.about['frames']==[6, 13]
     assert {tuple(v for *_,v in points) for points in labels.points}=={(2, 0, 2)}
 
 def test_the_command(film, weights, dancer, tmp_path, monkeypatch, capsys):
-    def finish(address): urlopen(Request(f'{address}finish', b'{}', {'Content-Type': 'application/json'}), timeout=60).read()
+    def finish(address): urlopen(Request(f'{address}finish', b'{}', {'Content-Type': 'application/json'}),
+        timeout=60).read()
     monkeypatch.setattr(L, 'show_in_browser', finish)
     words = ['label', film, '--out', tmp_path/'l', '--frames', 3, '--box', box_of(dancer), '--model', weights]
     assert cli.main([str(w) for w in words])==0
@@ -354,14 +363,17 @@ def test_gentle_unless_said_otherwise():
 def test_from_ten_labels(ten, film, weights, dancer, tmp_path):
     run,said = trained_on(weights, ten.out/'labels.json', tmp_path/'run')
     assert f'Trained on: 8 labelled frames and {FILM-10} without labels; held out: 2 labelled frames.' in said
-    assert said[0]=='Starting from tiny.safetensors: all of it.' and 'before: PCK@0.2' in said[-1] and 'torsos' in said[-1]
+    assert said[0]=='Starting from tiny.safetensors: all of it.'
+    assert 'before: PCK@0.2' in said[-1] and 'torsos' in said[-1]
     card = read_card(run.out/'best.safetensors')
-    assert card['start']['init']=='tiny.safetensors' and card['start']['joints_new']==[] and card['sources']==[{'data': 'drawn'}]
+    assert card['start']['init']=='tiny.safetensors' and card['start']['joints_new']==[]
+    assert card['sources']==[{'data': 'drawn'}]
     assert (card['labelled_frames'], card['held_out_frames'], card['frames_without_labels'])==(8, 2, FILM-10)
     a,b = load_model(weights).state_dict(),load_model(run.out/'best.safetensors').state_dict()
     moved = max((a[k]-b[k]).abs().max() for k in a if k.startswith('trunk') and k.endswith('weight'))
     assert 0<moved<.01
-    words = ['personalize', film, '--out', tmp_path/'video', '--model', run.out/'best.safetensors', '--box', box_of(dancer)]
+    words = ['personalize', film, '--out', tmp_path/'video', '--model', run.out/'best.safetensors', '--box',
+        box_of(dancer)]
     assert cli.main([str(w) for w in words]) in (0, 4) and len(read_keypoints(tmp_path/'video'/'keypoints.json'))==FILM
 
 @pytest.mark.parametrize('n,held', [(4, 0), (5, 1), (9, 1), (10, 2)])
@@ -375,7 +387,6 @@ def test_how_many_are_held_out(film, weights, dancer, tmp_path, n, held):
 def test_the_held_out_frames_are_seen_by_nobody(ten, weights):
     recipe,source = recipe_for(weights, ten.out, 'x'),load_model(weights)
     labelled,held,others = R.own_parts(recipe, source, progress=False)
-    names = lambda clips: [R.frame_number(p) for c in clips for p in R.image_paths(c.frames)]
     (clip,),_ = coco_clips(ten.out/'labels.json')
     pixels = lambda c: {np.asarray(f).astype(int).mean().round(3) for f in c.frames}
     assert len(clip)==10 and [len(c) for c in (*labelled, *held, *others)]==[8, 2, FILM-10]
@@ -391,7 +402,8 @@ def test_resumed_to_the_bit(ten, weights, tmp_path, monkeypatch):
             yield losses
     with monkeypatch.context() as m:
         m.setitem(R.train_run.__globals__, 'train', dies)
-        with pytest.raises(KeyboardInterrupt): trained_on(weights, ten.out, tmp_path/'cut', training__steps=4, training__every=2)
+        with pytest.raises(KeyboardInterrupt): trained_on(weights, ten.out, tmp_path/'cut', training__steps=4,
+            training__every=2)
     cut,_ = trained_on(weights, ten.out, tmp_path/'cut', training__steps=4, training__every=2, resume=True)
     a,b = ((tmp_path/w/'last.safetensors').read_bytes() for w in ('whole', 'cut'))
     assert a==b
@@ -427,7 +439,8 @@ def test_what_is_taken_over(kind):
 
 def test_other_steps_for_new_joints():
     recipe = with_values(Recipe(), {'init': 'people'})
-    assert R.for_new_joints(recipe, []) is recipe and R.for_new_joints(recipe, ['tail']).training.steps==R.THOROUGH['training.steps']
+    assert R.for_new_joints(recipe, []) is recipe and R.for_new_joints(recipe,
+        ['tail']).training.steps==R.THOROUGH['training.steps']
     own = with_values(Recipe(), {'init': 'people', 'training.steps': 70})
     assert R.for_new_joints(own, ['tail']) is own
 
@@ -448,11 +461,13 @@ def test_the_video_of_the_labels(ten, film, weights, tmp_path, how):
 def test_networks_that_cannot_be_started_from(ten, weights, tmp_path):
     with pytest.raises(TTPError, match='no such file of weights'): trained_on('nobody', ten.out, tmp_path/'a')
     save_model(tiny_model('baseline'), tmp_path/'base.safetensors')
-    with pytest.raises(TTPError, match='it is a baseline model'): trained_on(tmp_path/'base.safetensors', ten.out, tmp_path/'a')
+    with pytest.raises(TTPError, match='it is a baseline model'): trained_on(tmp_path/'base.safetensors', ten.out,
+        tmp_path/'a')
     assert not (tmp_path/'a').exists()
 
 def test_the_command_trains(ten, weights, tmp_path, capsys):
-    words = ['train', 'joint', '--init', weights, '--data', 'coco', '--root', ten.out/'labels.json', '--out', tmp_path/'run',
+    words = ['train', 'joint', '--init', weights, '--data', 'coco', '--root', ten.out/'labels.json', '--out',
+        tmp_path/'run',
              '--steps', 1, 'training.batch', 2]
     assert cli.main([str(w) for w in words])==0
     out = capsys.readouterr().out
@@ -462,14 +477,17 @@ def test_the_command_trains(ten, weights, tmp_path, capsys):
 # --- evidence
 
 def test_what_labels_are_worth(weights, tmp_path, monkeypatch):
-    tail = replace(noise_clip('beast', 12, 3), skel=Skeleton('beast', tuple(f'part{j}' for j in range(13))), torso=np.full(12, 9.))
+    tail = replace(noise_clip('beast', 12, 3), skel=Skeleton('beast', tuple(f'part{j}' for j in range(13))),
+        torso=np.full(12, 9.))
     clips = [replace(person(3, frames=12), name='a'), replace(person(4, frames=12), name='b'), tail]
-    monkeypatch.setattr(L, 'with_values', lambda recipe, v: with_values(recipe, v | {'training.steps': 2, 'training.batch': 2}))
+    monkeypatch.setattr(L, 'with_values', lambda recipe, v: with_values(recipe, v | {'training.steps': 2,
+        'training.batch': 2}))
     lab = Lab(out=str(tmp_path/'out'), kept=str(tmp_path/'kept'), progress=False)
     found = L.own_labels_worth(lab, clips, str(weights), 4)
     assert json.loads((tmp_path/'kept'/'own_labels.json').read_text())==json.loads(json.dumps(found))
     one = found['clips']['a']
-    assert {*one}=={'labelled', 'new joints', 'before', 'consensus', 'labels'} and len(one['before']['frames'])==12-len(one['labelled'])
+    assert {*one}=={'labelled', 'new joints', 'before', 'consensus',
+        'labels'} and len(one['before']['frames'])==12-len(one['labelled'])
     assert {*found['clips']['beast']}=={'labelled', 'new joints', 'labels'}
     assert len(L.worth_rows(found).splitlines())==5 and 'mean of 2 clips' in L.worth_gains(found)
     monkeypatch.setattr(L, 'with_and_without', None)           # nothing is done twice
