@@ -186,7 +186,8 @@ def test_what_is_no_label_changes_nothing(served, i):
 def test_paths_lead_nowhere_else(served, tmp_path):
     (tmp_path/'secret').write_text('secret')
     for where in ('image/2', 'image/-1', 'image/', 'image/0/', 'image/0/../../work/session.json', 'image/%30',
-                  'images/frame_000003.jpg', '../secret', '%2e%2e/secret', 'labels.json', 'work/session.json', 'state/', 'state?x',
+                  'images/frame_000003.jpg', '../secret', '%2e%2e/secret', 'labels.json', 'work/session.json',
+                  'state/', 'state?x',
                   'image/9999999999999999999999', '/etc/passwd', 'frame/0', 'finish'):
         assert served(where)[0]==404, where
     for where in ('frame/2', 'frame/-1', 'frame/0/', 'image/0', '', 'state', 'finish/'):
