@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['OPTIONS', 'REAL_PEOPLE', 'NEXT', 'MEANS', 'TRAINED', 'SECTIONS', 'VIDEO_TYPES', 'SWITCHES', 'DATA_SETS', 'CFG',
-           'DATA', 'ROOT', 'DEVICE', 'WORKERS', 'MODEL', 'SEED', 'STEPS', 'PEOPLE', 'SCENARIO', 'VIDEO_MODEL',
-           'VIDEO_MODE', 'JOINTS', 'BOX', 'PART', 'MADE_OF', 'PERSONALIZE_EXAMPLES', 'CODES', 'GRACE', 'ENDS',
-           'given_options', 'recipe_of', 'say', 'recipe_path', 'stop', 'some_clips', 'demo_command', 'write_demo_video',
-           'print_comparison', 'check_folder', 'synth_command', 'evaluate_command', 'scenarios_of', 'train_command',
-           'reproduce_command', 'probe_command', 'personalization_settings', 'videos_and_settings', 'folder_names',
-           'video_jobs', 'personalize_command', 'personalize_one', 'point_out', 'asked_before', 'personalize_several',
-           'attempt', 'aligned', 'add_command', 'add_option', 'add_switches', 'add_changes', 'data_sets',
-           'demo_options', 'synth_options', 'train_options', 'evaluate_options', 'reproduce_options', 'probe_options',
-           'personalize_options', 'add_file', 'Parser', 'make_parser', 'parse', 'check_args', 'SafeStream', 'Ended',
-           'signals_end', 'watch_signals', 'end_now', 'main', 'run_command']
+           'DATA', 'ROOT', 'DEVICE', 'WORKERS', 'MODEL', 'SEED', 'STEPS', 'PEOPLE', 'INIT', 'SCENARIO', 'VIDEO_MODEL',
+           'VIDEO_MODE', 'JOINTS', 'BOX', 'PART', 'MADE_OF', 'PERSONALIZE_EXAMPLES', 'CODES', 'LABELLED_JOINTS',
+           'GRACE', 'ENDS', 'given_options', 'recipe_of', 'say', 'recipe_path', 'stop', 'some_clips', 'demo_command',
+           'write_demo_video', 'print_comparison', 'check_folder', 'synth_command', 'evaluate_command', 'scenarios_of',
+           'train_command', 'reproduce_command', 'probe_command', 'personalization_settings', 'videos_and_settings',
+           'folder_names', 'video_jobs', 'personalize_command', 'personalize_one', 'point_out', 'asked_before',
+           'personalize_several', 'attempt', 'aligned', 'label_command', 'add_command', 'add_option', 'add_switches',
+           'add_changes', 'data_sets', 'demo_options', 'synth_options', 'train_options', 'evaluate_options',
+           'reproduce_options', 'probe_options', 'personalize_options', 'add_file', 'label_options', 'Parser',
+           'make_parser', 'parse', 'check_args', 'SafeStream', 'Ended', 'signals_end', 'watch_signals', 'end_now',
+           'main', 'run_command']
 
 # %% ../nbs/library/53_cli.ipynb #a63901c9
 import argparse
@@ -34,7 +35,7 @@ from pathlib import Path
 
 # %% ../nbs/library/53_cli.ipynb #9809bee2
 OPTIONS = {'data': 'data.kind', 'root': 'data.root', 'people': 'data.people', 'steps': 'training.steps', 'out': 'out',
-           'model': 'weights', 'resume': 'resume'}   # option -> the recipe's key
+           'model': 'weights', 'init': 'init', 'resume': 'resume'}   # option -> the recipe's key
 
 
 def given_options(
@@ -225,7 +226,7 @@ TRAINED = ('baseline', 'joint')
 
 
 def train_command(
-    args:argparse.Namespace, # cfg, what, data, root, out, seed, steps, people, resume, device
+    args:argparse.Namespace, # cfg, what, data, root, init, out, seed, steps, people, resume, device
 ):
     "Trains a baseline or a joint model."
     from dataclasses import replace
@@ -241,7 +242,7 @@ def train_command(
     run = train_recipe(recipe, args.device, say, command=args.command_line)
     if recipe.authors_rules:
         say(f'All people were trained on, nothing was chosen. Weights: {recipe.out}/last.safetensors')
-    else: say(f'Best on validation people: {run.best:.2f} PCK@0.2. Weights: {recipe.out}/best.safetensors')
+    else: say(f'Best on validation {"frames" if recipe.init else "people"}: {run.best:.2f} PCK@0.2. Weights: {recipe.out}/best.safetensors')
 
 
 def reproduce_command(
@@ -443,6 +444,16 @@ def aligned(
     widths = [max(map(len, column)) for column in zip(*short)]
     return '\n'.join('  '.join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in short)
 
+# %% ../nbs/library/53_cli.ipynb #163f4cdf
+def label_command(
+    args:argparse.Namespace, # file, frames, out, box, model, joints, from, to
+):
+    "Shows the frames of a video that are worth labelling in the browser; writes COCO's json."
+    from importlib import import_module
+    page = import_module('ttp_nb.own_labels')
+    page.label_video(args.file, args.out, say, n=args.frames, box=args.box, model=args.model or 'people',
+                     joints=args.joints, start=vars(args)['from'] or None, end=args.to or None)
+
 # %% ../nbs/library/53_cli.ipynb #be016f1e
 def add_command(
     commands, # of the parser
@@ -517,6 +528,7 @@ MODEL = (None, "weights: .safetensors with their card beside them, or a .pth of 
 SEED = (None, "of first weights, of all draws, and of drawn test people (default: the recipe's, else 0)", None, int)
 STEPS = (None, "gradient steps (default: the recipe's, else 5000)", None, int)
 PEOPLE = (None, "synthetic people to train on (default: the recipe's, else 1600)", None, int)
+INIT = (None, 'go on from a trained network: people, small, or weights with their card; a few labels will do')
 
 
 def demo_options(
@@ -546,6 +558,7 @@ def train_options(
 ):
     "`ttp train`"
     parser = add_command(commands, train_command, 'ttp train joint --out output/joint', cfg=CFG, data=DATA, root=ROOT,
+                         init=INIT,
                          out=(None, "folder of the run (default: the recipe's, else output/KIND)"), seed=SEED,
                          steps=STEPS, people=PEOPLE, device=DEVICE)
     add_changes(parser, 'baseline or joint, then KEY VALUE pairs')
@@ -656,6 +669,22 @@ CODES = ("ttp COMMAND --help explains a command and gives an example.\n\nexit co
          "  130  interrupted (Ctrl-C); what was done is saved, --resume goes on\n"
          "  143  ended from outside (SIGTERM); likewise")
 
+# %% ../nbs/library/53_cli.ipynb #b878e6b5
+LABELLED_JOINTS = ('', "which joints to label: coco17, penn13, all, or a skeleton.yaml of your own (default: COCO's where "
+                       'the model finds them, else all)')
+
+
+def label_options(
+    commands, # of the parser
+):
+    "`ttp label`"
+    part = {k: PART[k] for k in ('from', 'to')}
+    parser = add_command(commands, label_command, 'ttp label my.mp4 --frames 20 --out output/my_labels', **part,
+                         frames=(20, 'how many frames to label'),
+                         out=('output/my_labels', 'folder for the labels; one that was begun is gone on with'),
+                         model=VIDEO_MODEL, box=BOX, joints=LABELLED_JOINTS)
+    add_file(parser, 'a video, or a folder of images')
+
 # %% ../nbs/library/53_cli.ipynb #624a4aad
 class Parser(argparse.ArgumentParser):
     "Takes words with one dash for values, but for `-h`."
@@ -670,7 +699,7 @@ def make_parser()->argparse.ArgumentParser: # of the whole command
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
     for options in (demo_options, synth_options, train_options, evaluate_options, reproduce_options, probe_options,
-                    personalize_options): options(commands)
+                    personalize_options, label_options): options(commands)
     return parser
 
 # %% ../nbs/library/53_cli.ipynb #16a5cfe3
