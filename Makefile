@@ -35,7 +35,7 @@ lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/nbs:$(JUPYTER_CONFIG_PATH)
 lab: $(STAMP) ## open the notebooks in JupyterLab, with data/ and output/ beside them
 	@root=; if [ "`id -u`" = 0 ]; then root=--allow-root; \
 	  echo "Warning: JupyterLab runs as root here, and what it runs may do anything on this machine." >&2; fi; \
-	exec $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/nbs/index.ipynb $$root $(ARGS)
+	exec $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/nbs/index.ipynb $$root $(ARGS)
 
 train: $(STAMP) ## optional: train the small joint model again (the trained one is in models/)
 	$(BIN)/ttp train joint $(ARGS)
