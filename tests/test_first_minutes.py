@@ -1,4 +1,4 @@
-"""The first ten minutes: how README comes to the command, what make does and says, an installation that can be watched."""
+"""The first ten minutes: how README comes to the command, what make says, an installation that can be watched."""
 import os, re, shutil, subprocess
 from pathlib import Path
 import pytest

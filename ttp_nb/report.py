@@ -685,9 +685,10 @@ def _joints_said(r):
               **{word: flags == FLAGS.index(word) for word in _FLAGGED}}             # (T,J) each
     shares = {word: on.mean(0) for word, on in shares.items()}
     for j, (shift, was, now) in enumerate(zip(_mean(joint_shift(r), 0), before, _mean(r.conf, 0))):
-        said = [f'moved {_show(shift)}']*(shift > 0) + [f'confidence {_show(now, 2)}']
-        said += [f'before {_show(was, 2)}']*(_show(was, 2) not in ('–', _show(now, 2)))
-        yield ', '.join(said + [f'{word} {_show(share[j])}' for word, share in shares.items() if share[j]])
+        numbers = {'moved': (_show(shift), shift > 0), 'confidence': (_show(now, 2), True),
+                   'before': (_show(was, 2), np.isfinite(was) and _show(was, 2) != _show(now, 2)),
+                   **{word: (_show(share[j]), share[j] > 0) for word, share in shares.items()}}
+        yield ', '.join(f'{word} {number}' for word, (number, worth) in numbers.items() if worth)
 
 # %% ../nbs/library/51_report.ipynb #bc8b4eca
 _SIDES = {'right': '#d9663d', 'left': '#2a78b5', '': '#333333'}
