@@ -680,7 +680,7 @@ def test_frames_keep_their_numbers_and_names(own, videos, tmp_path):
     rows = [(t, 10+t, 8, 60+t, 52) for t in range(14)]
     (tmp_path/'b.csv').write_text('frame;x0;y0;x1;y1;;\r\n'+''.join(';'.join(map(str, row))+';;\r\n' for row in rows))
     r = own(video=folder, box=tmp_path/'b.csv', export='coco,openpose,dlc,npz')
-    assert r.code==0 and not messages(r.err) and '1 boxes passed over' in r.out
+    assert r.code==0 and not messages(r.err) and '1 box passed over' in r.out
     kept = [t for t in range(14) if t!=5]
     frames = json.loads((tmp_path/'out'/'keypoints.json').read_text())['frames']
     assert [f['index'] for f in frames]==kept and [f['name'] for f in frames]==[f'{t:04d}.png' for t in kept]

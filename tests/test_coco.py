@@ -146,17 +146,27 @@ def test_coco_malformed_categories(tmp_path, cat, what):
 
 
 @pytest.mark.parametrize('limbs,what', [
-    ([[0,1]], 'no joint 0, COCO counts from 1 to 3'), ([[1,2],[1,4]], 'no joint 4'), ([[32,33],[1,2]], 'no joint 32'),
-    ([[1,2,3]], 'no pairs'), ('none', 'no pairs'), ([[1,1]], 'no pairs'), ([[1,'x']], "no joint 'x'"),
-    ({'a':1}, 'no pairs'), ([[1,None]], 'no pairs|no joint'), ([[1,-1]], 'no joint -1'), (5, 'no pairs')])
+    ([[0,1],[1,2]], 'no joint 0, COCO counts from 1 to 3'), ([[1,2,3]], 'joins two'), ('none', 'joins two'),
+    ([[1,1]], 'joins two'), ([[1,'x']], "no joint 'x'"), ({'a':1}, 'joins two'), ([[1,None]], 'no joint'),
+    ([[1,-1]], 'no joint -1'), (5, 'joins two'), ([5], 'joins two'), ([[]], 'joins two')])
 def test_a_skeleton_that_is_only_drawn_refuses_nothing(tmp_path, limbs, what):
     d = coco(two()); d['categories'][0]['skeleton'] = limbs
     clips,_ = coco_clips(save(tmp_path, d))
-    assert len(clips)==2 and clips[0].skel.limbs==() and clips[1].notes==()
+    assert len(clips)==2 and clips[0].skel.limbs==() and clips[1].notes==clips[0].notes    # it is said of the file
     (note,) = clips[0].notes
-    assert re.search(what, note) and note.endswith('all limbs left out')
+    assert note.startswith('test.json: skeleton: ') and re.search(what, note)
+    assert note.endswith('; all limbs left out' if 'joint 0' in note else '; 1 limb left out')
     d['categories'][0]['skeleton'] = [['1',2.0],[1,3]]
     assert coco_clips(save(tmp_path, d))[0][0].skel.limbs==((0,1),(0,2))
+
+
+@pytest.mark.parametrize('limbs,kept,left', [
+    ([[1,2],[1,4]], [(0,1)], '1 limb'), ([[32,33],[1,2],[2,3]], [(0,1),(1,2)], '1 limb'),
+    ([[1,2,3],[1,3],[2,2]], [(0,2)], '2 limbs')])
+def test_one_bad_limb_leaves_the_others(tmp_path, limbs, kept, left):
+    d = coco(two()); d['categories'][0]['skeleton'] = limbs
+    clips,_ = coco_clips(save(tmp_path, d))
+    assert list(clips[0].skel.limbs)==kept and clips[0].notes[-1].endswith(f'; {left} left out')
 
 
 def test_coco_which_category(tmp_path):
@@ -164,7 +174,7 @@ def test_coco_which_category(tmp_path):
     d['categories'].insert(0, dict(id=7, name='dog'))
     d['annotations'].append(dict(id=99, image_id=1, category_id=7, bbox=[0,0,5,5]))
     clips,_ = coco_clips(save(tmp_path, d))
-    assert clips[0].skel.name=='imp' and clips[0].notes==('1 annotations left out: another category',)
+    assert clips[0].skel.name=='imp' and clips[0].notes==('test.json: 1 annotation left out: another category',)
     d['categories'][0]['keypoints'] = ['tail', 'ear']
     assert len(coco_clips(save(tmp_path, d))[0])==2                       # no annotation of it has any
     d['annotations'][-1]['keypoints'] = [1,2,2,3,4,2]
@@ -282,7 +292,8 @@ def test_passers_by_without_joints_make_no_crowd_of_a_film(tmp_path):
                                  keypoints=[0]*9, segmentation=dict(counts=[1,2], size=[48,64])))
     clips,_ = coco_clips(save(tmp_path, d))
     assert [(c.name,len(c)) for c in clips]==[('a',4),('b',4)] and (clips[0].boxes[0]==[10,20,39,59]).all()
-    assert set(clips[0].notes)=={'1 annotations left out: a crowd', '2 annotations left out: no joint labelled'}
+    for c in clips: assert set(c.notes)=={'test.json: 1 annotation left out: a crowd',
+                                          'test.json: 2 annotations left out: no joint labelled'}
 
 
 def test_several_people_without_tracks(tmp_path):

@@ -123,7 +123,8 @@ def test_it_shows_itself_small(call):
     html = found._repr_html_()
     assert html.count('<img')==1 and 2000<len(html)<150_000
     assert '12 frames, 13 joints (penn13), none: answered, as it is' in html
-    assert repr(found)=='12 frames, 13 joints (penn13), none: answered, as it is' and len(found)==12
+    said = '12 frames, 13 joints (penn13), none: answered, as it is. Whether the joints can be relied on could not'
+    assert repr(found).startswith(said) and str(found.verdict).startswith(found.verdict.sentence) and len(found)==12
     one = call(FRAMES[:1])
     assert one._repr_html_() and 'script' not in html
 
@@ -205,5 +206,37 @@ found.save('results', exports=['coco'])'''
                        env=os.environ | {'PYTHONPATH': str(Path(ttp_nb.__file__).parents[1]), 'OMP_NUM_THREADS': '1'})
     assert r.returncode==0, r.stderr[-1500:]
     assert r.stdout.startswith('5 frames, 13 joints (penn13), online: ')
+    assert 'could not be judged' in r.stdout
     written = {p.name for p in (tmp_path/'results').iterdir()}
     assert {'keypoints.json', 'overlay.mp4', 'report.html', 'coco.json'} <= written
+
+def run_script(script, tmp_path):
+    r = subprocess.run([sys.executable, '-c', script], cwd=tmp_path, capture_output=True, text=True,
+                       env=os.environ | {'PYTHONPATH': str(Path(ttp_nb.__file__).parents[1]), 'OMP_NUM_THREADS': '1'})
+    assert r.returncode==0, r.stderr[-1500:]
+    return r.stdout
+
+def test_a_part_of_a_file_one_joint_and_its_doubts_from_help_alone(d, tmp_path):
+    "What help(ttp_nb), help(personalize) and help(found) say: errors, a part, a joint by its name, angles as a file."
+    write_mp4(tmp_path/'my.mp4', FRAMES, 10)
+    said = run_script(f'''
+from ttp_nb import personalize, TTPError, UnusableInput
+try: personalize('your.mp4')
+except UnusableInput as error: print(error)
+found = personalize('my.mp4', (15, 8, 60, 52), {str(d/'m.safetensors')!r}, 'none', start=.3, end='11f', fill=.2)
+print(found.verdict.colour, *found.verdict.todo, sep=chr(10))
+knee = found.joints.index('right_knee')
+for time, place, chance in zip(found.times, found.keypoints[:, knee], found.confidence[:, knee]):
+    print(f'{{time:.1f}} s: {{place.round()}}, {{chance:.2f}}')
+try: print(sorted(path.name for path in found.save('output/my', 'angles').iterdir()))
+except TTPError as error: print(error)''', tmp_path)
+    for words in ('your.mp4', '\namber\n', '0.3 s: [', '1.0 s: [', 'angles.csv'): assert words in said, words
+    assert '1.1 s' not in said
+
+def test_help_says_what_comes_back():
+    said = run_script("import ttp_nb; help(ttp_nb); help(ttp_nb.PersonalizedVideo)", None)
+    for words in ("found = personalize('my.mp4')", 'print(found.verdict)', "found.save('output/my')", 'ttp --help',
+                  "names, such as 'right_knee'", '(T,J,2) x,y in pixels of the frame', "'green', 'amber' or 'red'",
+                  'exports: other formats'):
+        assert words in said, words
+    assert 'TYPE_CHECKING' not in said

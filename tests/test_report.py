@@ -281,7 +281,7 @@ def test_drawn_faintly_means_more_likely_wrong_than_right():
 # ---------------------------------------------------------------- page
 def test_whole_page(tmp_path):
     got = page_of(tmp_path, made(), STORY)
-    assert len(got.images)==6+2+1 and got.links==['./keypoints.json']
+    assert len(got.images)==6+2+13 and got.links==['./keypoints.json']
     for words in ('Joints in a.mp4', adapting_said(STORY), 'steps 4 to 8: limbs', 'pairs.rot = 30.0', '123456', 'seed7',
                   'no proof of better joints', 'ttp personalize a.mp4'):
         assert words in got.text
@@ -295,7 +295,7 @@ def test_missing_entries(tmp_path, missing):
 
 
 def test_empty_entries(tmp_path):
-    assert len(page_of(tmp_path, made(4), {k:type(v)() for k,v in STORY.items()}).images)==4+1
+    assert len(page_of(tmp_path, made(4), {k:type(v)() for k,v in STORY.items()}).images)==4+13
     page_of(tmp_path, made(4), dict.fromkeys(STORY))
 
 
@@ -336,7 +336,7 @@ def test_hostile_names(tmp_path, name):
         notes=[name], settings={name:{name:name}}, files={name:name}, losses=[1.], checks=[check(3)],
         events=[[0,3,name]])
     got = page_of(tmp_path, made(2, about=about, skel=skel), story)
-    assert len(got.images)==2+2+1 and len(got.links)==1
+    assert len(got.images)==2+2+13 and len(got.links)==1
     if name.isascii() and name.isprintable(): assert got.text.count(name)>=10
 
 
@@ -347,7 +347,7 @@ def test_hostile_names(tmp_path, name):
     dict(kp=np.full((12,13,2), 1e9)), dict(boxes=np.tile([900.,900,950,950], (12,1)))])
 def test_odd_results(tmp_path, change, recwarn):
     got = page_of(tmp_path, made(**change), STORY)
-    assert len(got.images)==6+2+1 and 'nan' not in got.text.split()
+    assert len(got.images)==6+2+13 and 'nan' not in got.text.split()
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)], [str(w.message) for w in recwarn]
 
 
@@ -441,7 +441,7 @@ def test_writers_that_are_tried_leave_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()]==['mine.txt']
 
 def test_every_joint_is_drawn_and_small_people_are_enlarged(tmp_path):
-    assert len(page_of(tmp_path, made(4, skel=Skeleton('dots', tuple(f'p{i}' for i in range(60)))), {}).images)==4+2
+    assert len(page_of(tmp_path, made(4, skel=Skeleton('dots', tuple(f'p{i}' for i in range(60)))), {}).images)==4+60
     r = made(2, (400,300), boxes=np.tile([100.,100,111,121], (2,1)))
     shown = side_by_side(r, 0, frames_of(r)[0])
     assert shown.shape[0]-24>=158                                                   # a person of 22 pixels
@@ -452,5 +452,81 @@ def test_gaps_and_doubts_are_counted(tmp_path):
     r.kp[:3,2] = np.nan; r.conf[:3,2] = np.nan; r.conf[5,2] = .2
     text = page_of(tmp_path, r, {}).text
     name = r.skeleton.joints[2].replace('_',' ')
-    row = text[text.index(f'3 {name}'):][:60]
-    assert '40\xa0%' in row and '30\xa0%' in row, row
+    row = text[text.index(f'3 {name}'):text.index('4 '+r.skeleton.joints[3].replace('_', ' '))]
+    assert 'doubtful 40\xa0%' in row and 'unknown 30\xa0%' in row and 'filled' not in row, row
+
+
+# --- what changed is ringed, and everybody is large enough to be looked at
+
+def test_rings_mark_what_moved():
+    r,img = made(1, (400,300), boxes=[[100.,50,299,249]]),np.zeros((300,400,3), np.uint8)
+    r.kp[:] = r.before_kp[:] = np.array([150.,150]); r.kp[0,4] = 220,200
+    plain,ringed = (side_by_side(r, 0, img, ringed=on) for on in (None, joint_shift(r)[0]>report.MOVED))
+    half = plain.shape[1]//2
+    for side,at in ((slice(0, half), r.before_kp[0,4]), (slice(half, None), r.kp[0,4])):
+        where = np.argwhere((plain!=ringed)[24:,side].any(-1))
+        x0,y0,x1,y1 = window(r.boxes, r.size)
+        middle = (where.min(0)+where.max(0))[::-1]/2/((half-2)/(x1-x0))+[x0,y0]
+        assert np.abs(middle-at).max()<5, (middle, at)                               # at the joint, on both sides
+    assert not (plain!=side_by_side(r, 0, img, ringed=np.zeros(13, bool))).any()
+    r.kp[0,4] = np.nan,np.nan
+    side_by_side(r, 0, img, ringed=np.ones(13, bool)); r.kp[0,4] = 1e12,-1e12
+    side_by_side(r, 0, img, ringed=np.ones(13, bool))
+
+
+PHONE = 375-2*10                                                                      # css pixels inside the margins
+
+@pytest.mark.parametrize('box', [(900.,200,999,599), (900.,200,1199,499), (300.,300,899,399), (900.,300,950,420)])
+def test_people_are_160_pixels_even_on_a_phone(tmp_path, box):
+    import base64, io
+    from PIL import Image
+    r = made(12, (1920,1080), boxes=np.tile(box, (12,1)))
+    pictures = [s for s in page_of(tmp_path, r, STORY).images if s.startswith('data:image/jpeg')]
+    assert len(pictures)==6
+    x0,y0,x1,y1 = window(r.boxes[0], r.size, .1)
+    for picture in pictures:
+        w,h = Image.open(io.BytesIO(base64.b64decode(picture.split(',')[1]))).size
+        side_by_side_ = (w-4)/2/(x1-x0)<1.1*(h-24)/(y1-y0) and (w-4)/2/(x1-x0)>.9*(h-24)/(y1-y0)
+        scale = ((w-4)/2 if side_by_side_ else w)/(x1-x0)                             # picture pixels of a frame's
+        person = max(box[2]-box[0], box[3]-box[1])*scale
+        assert person>=160 and person*PHONE/w>=160, (w, h, person, person*PHONE/w)
+
+
+def mended(r):
+    flags = np.zeros(r.conf.shape, int); flags[2:4,5], flags[6,5], flags[8,7] = 2,1,3
+    kp,conf = r.kp.copy(),r.conf.copy(); kp[8,7] = np.nan; conf[2:4,5] = conf[8,7] = 0
+    return replace(r, kp=kp, conf=conf, raw_kp=r.kp, raw_conf=r.conf, flags=flags)
+
+def test_what_was_mended_is_marked(tmp_path):
+    r = chances(made(), .9)
+    text = page_of(tmp_path, mended(r), STORY).text
+    of = lambda j: text[text.index(f"{j+1} {r.skeleton.joints[j].replace('_',' ')}"):][:120]
+    assert 'filled 16.7\xa0%, exchanged 8.33\xa0%' in of(5) and 'unknown 8.33\xa0%' in of(7) and 'Dots: orange' in text
+    assert report._joint_figure(mended(r), 5)!=report._joint_figure(replace(mended(r), flags=None), 5)
+    assert report._joint_figure(mended(r), 4)==report._joint_figure(replace(mended(r), flags=None), 4)
+
+@pytest.mark.parametrize('skel,n', [(COCO17, 12), (PENN13, 12), (Skeleton('dots', ('a','b')), 0)])
+def test_angles_where_they_were_asked_for(tmp_path, skel, n):
+    r = made(6, skel=skel)
+    without = page_of(tmp_path, r, STORY)
+    got = page_of(tmp_path, replace(r, about=r.about|dict(exports=['coco','angles'])), STORY)
+    assert len(got.images)-len(without.images)==n and ('Angles' in got.text)==(n>0) and 'Angles' not in without.text
+    if n: assert '0 in line, no sign' in got.text and '°' in got.text
+    nothing = replace(r, kp=r.kp*np.nan, about=r.about|dict(exports=['angles']))
+    assert 'nan' not in page_of(tmp_path, nothing, STORY).text.split()
+
+def test_how_to_do_it_again(tmp_path):
+    text = page_of(tmp_path, made(2, about=dict(source='a.mp4', content='ab'*32)), STORY).text
+    version = f'ttp_nb{report.ttp_nb.__version__}'
+    for words in ('ttp personalize a.mp4', 'sha256 '+'ab'*32, 'checksum 123456', 'seed7', version):
+        assert words in text, words
+
+def test_one_of_a_kind_is_said_in_the_singular():
+    assert adapting_said(dict(losses=[1.], checks=[{}])).startswith('Adapted: 1 step; at 1 check the guard')
+    assert 'There is only 1 frame.' in str(verdict(.5, 1)) and 'There are only 2 frames.' in str(verdict(.5, 2))
+
+def test_nothing_is_wider_than_the_page(tmp_path):
+    "What a phone would have to scroll sideways for: tables of more than four columns."
+    write_report(chances(made(), .9), STORY, frames_of(made()), tmp_path/'r.html')
+    for table in re.findall('<table.*?</table>', (tmp_path/'r.html').read_text('utf-8'), re.S):
+        assert max(row.count('<td')+row.count('<th') for row in table.split('<tr>'))<=4

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGENET', 'TTPError', 'rng_for', 'to_disk', 'atomic_path', 'bounded_json', 'check_archive', 'file_sha256',
            'json_checksum', 'sealed', 'is_sealed', 'read_weights', 'check_finite', 'check_card', 'tensors_in',
-           'read_tensors', 'shipped', 'LazyFrames', 'setup_page']
+           'read_tensors', 'shipped', 'LazyFrames', 'leave_out', 'setup_page']
 
 # %% ../nbs/00_basics.ipynb #00d7f458
 import hashlib
@@ -283,6 +283,17 @@ class LazyFrames(Sequence):
             del self.kept[oldest]
         return frame
 
+# %% ../nbs/00_basics.ipynb #67e3075a
+def leave_out(
+    lines:list, # of a cell, as IPython hands them on
+)->list: # the same lines, or one that says what is absent
+    "A cell that says `# needs NAME` does nothing where no variable and no file has that name."
+    needs = [name for line in lines if line.startswith('# needs ') for name in line.split()[2:]]
+    absent = [name for name in needs if not os.environ.get(name) and not Path(name).exists()]
+    if not absent:
+        return lines
+    return [f"print('Left out: this cell needs {', '.join(absent)} (data/README.md).')\n"]
+
 # %% ../nbs/00_basics.ipynb #0265ace8
 def setup_page(
     photos:bool=False, # figures as jpeg, which is smaller where they hold photographs
@@ -292,6 +303,8 @@ def setup_page(
     shell = get_ipython()
     if shell is None:
         return
+    if leave_out not in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.append(leave_out)
     import matplotlib.pyplot as plt
     import torch
     from matplotlib_inline.backend_inline import set_matplotlib_formats

@@ -18,7 +18,7 @@ from .basics import TTPError
 from .skeletons import COCO17, Skeleton
 from .clips import Clip, no_extent
 from .outside_files import file_json
-from .images import frames_said, natural
+from .images import counted, frames_said, natural
 from .skeleton_files import MOST_JOINTS
 from ttp_nb.datasets import (
     box_around, image_frames, image_size, joint_choice, located, missing_files, pose_torso,
@@ -34,15 +34,17 @@ def _side(name):
 
 # %% ../nbs/library/25_coco.ipynb #83ea298c
 def _limbs(said, n):
-    "Limbs counted from 0, and notes: none of them where one cannot be."
-    if not said: return [], []
-    pairs = isinstance(said, list) and all(isinstance(limb, list) and len(limb) == 2 for limb in said)
-    ends = [_identity(end) for limb in said for end in limb] if pairs else []
-    odd = [end for end in ends if not isinstance(end, int) or not 1 <= end <= n]
-    if pairs and not odd and all(a != b for a, b in zip(ends[::2], ends[1::2])):
-        return [(a-1, b-1) for a, b in zip(ends[::2], ends[1::2])], []
-    why = f'there is no joint {ascii(odd[0])[:40]}, COCO counts from 1 to {n}' if odd else 'no pairs of joints'
-    return [], [f'skeleton: {why}; all limbs left out']
+    "Limbs counted from 0, and a note on those that cannot be."
+    limbs, wrong, ends = [], [], []
+    for limb in said if isinstance(said, list) else [said] if said else []:
+        two = [_identity(end) for end in limb] if isinstance(limb, list) else []
+        odd = [end for end in two if not isinstance(end, int) or not 1 <= end <= n]
+        if odd: wrong.append(f'there is no joint {ascii(odd[0])[:40]}, COCO counts from 1 to {n}')
+        elif len(two) != 2 or two[0] == two[1]: wrong.append('a limb joins two joints')
+        else: limbs.append((two[0]-1, two[1]-1))
+        ends += two
+    if 0 in ends: return [], [f'skeleton: {wrong[0]}; all limbs left out']     # counted from 0: each would be another
+    return limbs, [f"skeleton: {wrong[0]}; {counted(len(wrong), 'limb')} left out"] if wrong else []
 
 def _identity(value):
     "An id as a whole number or text, since 1, 1.0 and '1' are one id; None for what can be none."
@@ -317,10 +319,11 @@ def _clips_of(labels, folder, person, single):
     skel, at = joint_choice(COCO17 if own.joints == COCO17.joints else own, path.parent)
     clips, absent = _made(plans, len(own), skel, at, path)
     if not clips: raise _nobody(path, left, absent)
-    notes += [f'{len(some)} annotations left out: {why}' for why, some in left.items() if some]
+    notes += [f"{counted(len(some), 'annotation')} left out: {why}" for why, some in left.items() if some]
+    notes = [f'{path.name}: {note}' for note in notes]
     names = {why: [f'{Path(images[image].name).stem}_{number}' for number, image in some]
              for why, some in left.items() if some}
-    return [replace(clips[0], notes=(*clips[0].notes, *notes)), *clips[1:]], absent, names
+    return [replace(clip, notes=(*clip.notes, *notes)) for clip in clips], absent, names
 
 def _nobody(path, left, absent):
     "The TTPError of a json without a clip."

@@ -98,7 +98,8 @@ def document_methods(
         if inspect.isfunction(thing): document_function(thing, lines)
 
 # %% ../nbs/library/55_help_texts.ipynb #96dc8b64
-ENTRIES = {'personalize': 'one_call', 'TTPError': 'basics'}   # what the package itself offers -> its module
+# what the package itself offers -> its module
+ENTRIES = {'personalize': 'one_call', 'PersonalizedVideo': 'one_call', 'TTPError': 'basics', 'UnusableInput': 'video'}
 
 
 class Package(ModuleType):

@@ -24,12 +24,12 @@ from PIL import Image
 
 from .basics import TTPError, atomic_path
 from .run_folders import run_lock
-from .images import Frames
+from .images import Frames, counted
 from .video import UnusableInput, input_errors, open_frames
 from .motion import read_filter
 from .choosing import Excerpt, ask_person, spread_over
 from .exports import Result, export
-from .report import side_by_side
+from .report import judge, side_by_side
 from .your_video import (
     FILES, VideoJob, check_request, check_skeleton, check_source, clear_exports, interrupted_job,
     model_path, outcome, personalize_video)
@@ -92,32 +92,54 @@ class PersonalizedVideo:
     def __len__(self): return len(self.result)
 
     @property
-    def keypoints(self): return self.result.kp          # (T,J,2) x,y in pixels of the frame
+    def keypoints(self):
+        "(T,J,2) x,y in pixels of the frame; NaN where unknown."
+        return self.result.kp
 
     @property
-    def confidence(self): return self.result.conf       # (T,J) 0..1
+    def confidence(self):
+        "(T,J) 0 to 1: the chance that a joint is right, or the height of its peak; `verdict` says which."
+        return self.result.conf
 
     @property
-    def before(self): return self.result.before_kp      # (T,J,2) of the network before it was personalised
+    def before(self):
+        "(T,J,2) joints of the network before it was personalised."
+        return self.result.before_kp
 
     @property
-    def joints(self): return self.result.skeleton.joints   # (J,) names
+    def joints(self):
+        "(J,) names, such as 'right_knee'."
+        return self.result.skeleton.joints
 
     @property
-    def names(self): return tuple(self.video.names)     # (T,) the images' names, or the frames' numbers in the source
+    def names(self):
+        "(T,) the images' names, or the frames' numbers in the source."
+        return tuple(self.video.names)
 
     @property
-    def frames(self): return self.result.index          # (T,) numbers of the frames in the source
+    def frames(self):
+        "(T,) numbers of the frames in the source, from 0."
+        return self.result.index
 
     @property
-    def times(self): return self.result.times           # (T,) seconds
+    def times(self):
+        "(T,) seconds."
+        return self.result.times
 
     @property
-    def why(self): return self.result.about['guard']['why']   # why the joints are those from before; '' if they are not
+    def verdict(self):
+        "Whether to rely on it: .colour 'green', 'amber' or 'red', .sentence, .why, .todo; print it to read all."
+        return judge(self.result)
+
+    @property
+    def why(self):
+        "Why the joints are those from before; '' if they are not."
+        return self.result.about['guard']['why']
 
     def __repr__(self):
         joints = f'{len(self.joints)} joints ({self.result.skeleton.name})'
-        return f'{len(self)} frames, {joints}, {self.job.mode}: {outcome(self.result)}'
+        said = f'{counted(len(self), "frame")}, {joints}, {self.job.mode}: {outcome(self.result)}'
+        return f"{said.rstrip('.')}. {self.verdict.sentence}"
 
 # %% ../nbs/library/56_one_call.ipynb #ce8e6664
 def picture(
@@ -190,11 +212,12 @@ def personalize(
     seed:int|None=None, # of all draws; default: 0
     device:str='cpu', # 'cpu', 'cuda' or 'mps'
     progress:bool=True, # show bars
-    **settings, # of personalization, by their names: lr=1e-4, epochs=2
-)->PersonalizedVideo: # .keypoints (T,J,2) x,y in pixels of the frame, .confidence (T,J), .before (T,J,2), .save(folder)
+    **settings, # of personalization, such as lr=1e-4, epochs=2; help('ttp_nb.personalization.TTPConfig') has all
+)->PersonalizedVideo: # .keypoints (T,J,2) x,y in pixels, .before, .confidence (T,J), .joints, .verdict, .save(folder)
     """Finds the joints of the person in a video, by a network that is personalised to them without labels.
 
-    Nothing is written but temporary files, until `.save(folder)`. Raises `UnusableInput` for a source that cannot be
+    Nothing is written but temporary files, until `.save(folder)`; help('ttp_nb.PersonalizedVideo') says what else comes
+    back. Raises `UnusableInput` for a source that cannot be
     read or in which nobody is found, another `TTPError` for what does not fit. One person, seen most of the time.
     """
     given = {name: value for name, value in locals().items() if name not in ('source', 'settings')} | settings

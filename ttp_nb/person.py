@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from .basics import TTPError
 from .outside_files import file_bytes, parse_json
-from .images import IMAGE_TYPES, Frames, frames_said
+from .images import IMAGE_TYPES, Frames, counted, frames_said
 from .ready_estimator import find_in_frame, iou, ready_estimator
 from .video import UnusableInput
 
@@ -197,7 +197,7 @@ def read_boxes(
         if not np.isfinite(boxes).any(): raise TTPError('no box in it; one row for each frame is needed.')
     except (TTPError, csv.Error) as e: raise TTPError(f'{path}, {e}') from None
     boxes, notes = fill_gaps(boxes, known.index)
-    passed = f'{len(lost)} boxes passed over, of frames that are left out ({frames_said(lost)})'
+    passed = f"{counted(len(lost), 'box', 'boxes')} passed over, of frames that are left out ({frames_said(lost)})"
     return boxes, (passed, *notes) if lost else notes
 
 # %% ../nbs/library/24_person.ipynb #9f57610e
@@ -348,7 +348,7 @@ def _about(person, others, looks, every):
     who = f'{len(others)+1} people: following the one seen longest and largest' if others else 'one person'
     notes = [f'{who}, in {len(person)} of {looks} frames looked at ({person.t[0]} to {person.t[-1]})']
     if others:
-        listed = ', '.join(f'--box {_point(other)} (seen {len(other)} times)' for other in others[:3])
+        listed = ', '.join(f"--box {_point(other)} (seen {counted(len(other), 'time')})" for other in others[:3])
         notes.append(f"to follow another: {listed}{', ...' if len(others) > 3 else ''}")
     gap = int(np.diff(person.t).max(initial=0))
     if gap > every: notes.append(f'not seen for up to {gap-1} frames in a row: interpolated')

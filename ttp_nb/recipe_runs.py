@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['COME_ALONG', 'OF_JOINTS', 'UNLABELLED', 'THOROUGH', 'training_config', 'fraction', 'of_actions', 'filed_people',
-           'beginnings', 'training_clips', 'drawn_training_clips', 'labelled_frames', 'held_in_memory', 'each_data_set',
-           'repetitions', 'mixed_clips', 'evaluation_clips', 'train_recipe', 'check_shape', 'with_joints',
-           'save_official', 'read_init', 'take_over', 'begun', 'labels_file', 'labelled_video', 'source_video',
-           'as_labels', 'own_parts', 'taken_from', 'frame_number', 'for_new_joints', 'with_lengths', 'held_out_error',
-           'train_from', 'same_frames', 'mixed', 'taken_said', 'counts_said', 'errors_said', 'start_card',
-           'load_weights', 'weights_path']
+           'notes_said', 'beginnings', 'training_clips', 'drawn_training_clips', 'labelled_frames', 'held_in_memory',
+           'each_data_set', 'repetitions', 'mixed_clips', 'evaluation_clips', 'train_recipe', 'check_shape',
+           'with_joints', 'save_official', 'read_init', 'take_over', 'begun', 'labels_file', 'labelled_video',
+           'source_video', 'as_labels', 'own_parts', 'taken_from', 'frame_number', 'for_new_joints', 'with_lengths',
+           'held_out_error', 'train_from', 'same_frames', 'mixed', 'taken_said', 'counts_said', 'errors_said',
+           'start_card', 'load_weights', 'weights_path']
 
 # %% ../nbs/library/34_recipe_runs.ipynb #97ef41dd
 import copy
@@ -99,9 +99,17 @@ def filed_people(
     if say and absent:
         names = ', '.join(absent[:8]) + (f' ... and {len(absent) - 8} more' if len(absent) > 8 else '')
         say(f'{len(absent)} of {len(absent) + len(clips)} {split} videos have no complete frames: {names}')
-    for c in clips if say else ():
-        if c.notes: say(f"video {c.name}: {'; '.join(c.notes)}")
+    for line in notes_said(clips) if say else (): say(line)
     return clips, absent
+
+
+def notes_said(
+    clips:list, # of one half of a data set
+)->list: # of lines
+    "What the clips' notes say, each once: first what is said of all of them."
+    of_all = [note for note in clips[0].notes if all(note in c.notes for c in clips)] if len(clips) > 1 else []
+    own = {c.name: [note for note in c.notes if note not in of_all] for c in clips}
+    return of_all + [f"video {name}: {'; '.join(notes)}" for name, notes in own.items() if notes]
 
 
 def beginnings(

@@ -165,16 +165,24 @@ def _give_lock_back(
             path.unlink()
 
 
+def _remove_empty(folders):
+    "Removes folders of this list in which nothing is, the innermost first."
+    for folder in folders:
+        with suppress(OSError): folder.rmdir()
+
+
 @contextmanager
 def run_lock(
     folder, # of a run; made where it is not there
 ):
     "Meanwhile no other run has the folder; raises `TTPError` where one has it, or it is removed."
     folder = Path(folder)
+    made = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = _take_lock(folder)
     except OSError as e:
+        _remove_empty(made)
         raise TTPError(f"{folder} cannot be written ({e.strerror or e}): "
                        "choose another output folder or make room.") from e
     if handle is None:
@@ -187,5 +195,8 @@ def run_lock(
         if not (folder / '.lock').exists():
             raise TTPError(f"{folder} was removed or emptied while it was written: not all of the "
                            "results are there. Do it again.")
-    finally:
+    except BaseException:
         _give_lock_back(handle, folder)
+        _remove_empty(made)
+        raise
+    _give_lock_back(handle, folder)
