@@ -49,6 +49,7 @@ class ModelConfig:
     shared:bool = False # two heads on shared features instead of the transformer
     bgr:bool = False # sees the channels in reverse order, as the authors' weights were trained
     origin:int = 0 # of pixel coordinates: 1 in the authors' weights for Penn Action and BBC Pose
+    decoder:str = 'quarter' # how joints are read off heatmaps, as in `decode`
 
 # %% ../nbs/06_joint_model.ipynb #f640861b
 def paper_config(
@@ -70,7 +71,7 @@ def people_config(
     "MoveNet's trunk, 192x192 crops reconstructed at 96x96, COCO's joints and the head."
     cfg = ModelConfig(
         size=(192, 192), skeleton=PEOPLE18, trunk='mobile', appearance=(32, 64), pose=(32, 64),
-        renderer=(96, 48, 24), shrink=2)
+        renderer=(96, 48, 24), shrink=2, decoder='dark')
     return replace(cfg, **changes)
 
 # %% ../nbs/06_joint_model.ipynb #a9231e1a
