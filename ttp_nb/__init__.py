@@ -9,6 +9,7 @@ from ttp_nb import help_texts
 if TYPE_CHECKING:   # for editors; in earnest `Package` imports them when they are asked for
     from ttp_nb.basics import TTPError as TTPError
     from ttp_nb.one_call import personalize as personalize
+    from ttp_nb.streams import personalize_stream as personalize_stream
 
 sys.modules[__name__].__class__ = help_texts.Package   # documents its modules when they are imported; see its page
 help_texts.document(help_texts)

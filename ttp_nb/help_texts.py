@@ -98,7 +98,7 @@ def document_methods(
         if inspect.isfunction(thing): document_function(thing, lines)
 
 # %% ../nbs/library/55_help_texts.ipynb #96dc8b64
-ENTRIES = {'personalize': 'one_call', 'TTPError': 'basics'}   # what the package itself offers -> its module
+ENTRIES = {'personalize': 'one_call', 'personalize_stream': 'streams', 'TTPError': 'basics'}   # what the package itself offers -> its module
 
 
 class Package(ModuleType):
