@@ -23,7 +23,7 @@ from .joint_model import JointModel
 from .geometry import apply_affine, invert_affine
 from .heatmaps import decode_argmax, decode_dark, decode_quarter, decode_soft, hm_to_crop
 from .metrics import bootstrap, torso_size
-from .clips import Clip, as_seen, frame_crops, in_memory, predict
+from .clips import Clip, as_seen, crop_heatmaps, frame_crops, in_memory, predict
 from .pairs import Pairs, add_labels, draw_augmentation, make_pairs
 from .checkpoints import load_model
 from .personalization import VIEWS, freeze, view_heatmaps
@@ -160,7 +160,7 @@ def mean_of(
     "A mean for a small file."
     return round(float(x.mean()), 5) if len(x) else float('nan')
 
-# %% ../nbs/library/44_diagnosis.ipynb #537072b7
+# %% ../nbs/library/44_diagnosis.ipynb #fd0e367a
 @torch.no_grad()
 def one_and_ten(
     model:torch.nn.Module, # joint model or baseline, in eval mode
@@ -169,8 +169,9 @@ def one_and_ten(
     "The heatmaps of all frames."
     views = VIEWS if model.cfg.skeleton.pairs else [view for view in VIEWS if not view[2]]
     seen = as_seen(clip, model.cfg)
-    found, own = zip(*(view_heatmaps(model, seen, [i], views) for i in range(len(clip))))    # each (V,1,J,h,w), (1,2,3)
-    return {'1': torch.cat([hm[0] for hm in found]), '10': torch.cat([hm.mean(0) for hm in found])}, np.concatenate(own)
+    one = [crop_heatmaps(model, frame_crops(seen, [i], model.cfg.size)[0]) for i in range(len(clip))]
+    ten, own = zip(*(view_heatmaps(model, seen, [i], views) for i in range(len(clip))))     # each (V,1,J,h,w), (1,2,3)
+    return {'1': torch.cat(one), '10': torch.cat([hm.mean(0) for hm in ten])}, np.concatenate(own)
 
 
 def read_coarser(

@@ -10,7 +10,7 @@ __all__ = ['PROTOCOLS', 'FIRST', 'WAITING', 'LOOKS', 'LOST', 'SURE_ENOUGH', 'PAT
            'start_stream', 'Answers', 'check_stream_job', 'Recording', 'NoRecording', 'asks_to_end', 'answer_stream',
            'live_line', 'gathered', 'stream_notes', 'write_stream', 'personalize_live', 'stream_command']
 
-# %% ../nbs/library/58_streams.ipynb #dd8f2a9e
+# %% ../nbs/library/58_streams.ipynb #cfb6cc6a
 import json
 import os
 import re
@@ -43,7 +43,6 @@ from .video import (
     _BROKEN, _ELSEWHERE, UnusableInput, _even, _h264, _turns, _upright, open_frames)
 from .person import choose, fill_gaps, follow, parse_box, people_detector, whole_frame
 from .confidence import confidence_of, never_surer
-from .choosing import spread_over
 from .exports import Result, _json, _triples
 from .report import judge, with_confidence
 from ttp_nb.your_video import (
@@ -107,7 +106,7 @@ def encoded_frames(
         except _BROKEN as e: say(f'{name}: the stream broke off ({type(e).__name__})')
     if damaged: say(f'{name}: {damaged} packets were damaged and are left out')
 
-# %% ../nbs/library/58_streams.ipynb #77e4571e
+# %% ../nbs/library/58_streams.ipynb #40934182
 def camera_frames(
     number, # of the camera, from 0
     name:str, # for errors
@@ -128,10 +127,10 @@ def camera_frames(
 @contextmanager
 def quiet_opencv():
     "OpenCV keeps its warnings to itself."
-    was = cv2.getLogLevel()
-    cv2.setLogLevel(0)
+    was = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try: yield
-    finally: cv2.setLogLevel(was)
+    finally: cv2.utils.logging.setLogLevel(was)
 
 # %% ../nbs/library/58_streams.ipynb #dff0648a
 def opened_stream(
@@ -267,7 +266,7 @@ def handed_over(
         while (frame := box.take(asked)) is not None: yield frame
     finally: box.end()
 
-# %% ../nbs/library/58_streams.ipynb #832fa7c7
+# %% ../nbs/library/58_streams.ipynb #ee190011
 FIRST = 1.       # seconds of frames among which the person is chosen
 WAITING = 32     # frames that wait meanwhile, at most
 LOOKS = 6        # searches of the whole frame, a second
@@ -301,7 +300,7 @@ class Follower:
         waiting:list, # of `Coming`
     ):
         "Who it is, among those who are seen in some frames."
-        at = {waiting[i].index: waiting[i].image for i in spread_over(len(waiting), LOOKS)}
+        at = {waiting[i * len(waiting) // LOOKS].index: waiting[i * len(waiting) // LOOKS].image for i in range(LOOKS)}
         tracks = follow(((index, self.detector(image)) for index, image in at.items()), patience=np.inf)
         if not tracks: return
         height, width = waiting[0].image.shape[:2]
@@ -641,28 +640,30 @@ def asks_to_end():
     try: yield asked
     finally: as_before()
 
-# %% ../nbs/library/58_streams.ipynb #b3ff9e56
+# %% ../nbs/library/58_streams.ipynb #3a970494
 def answer_stream(
     job:VideoJob, # what is asked for; its folder is locked
     answers:Answers, # of `start_stream`
     recording, # a `Recording` or `NoRecording`
     progress:bool=True, # show a bar
-)->tuple: # (W,H) of the frames, or None; (before, after) `Ledger`
-    "Writes each answer as it comes."
+)->tuple: # (W,H) of the frames; (before, after) `Ledger`
+    "Writes each answer as it comes; raises `UnusableInput` where nothing comes."
     before, after = (Ledger(job.out / '.work' / f'{name}.jsonl') for name in ('before', 'after'))
-    said, size = AskedJoints(job, answers.learner.trained.cfg.skeleton), None
-    bar = answers.learner.bar = tqdm(desc=job.mode, unit='frame', disable=not progress)
-    with bar, open(job.out / 'stream.jsonl', 'w', encoding='utf-8') as lines:
+    said, size, bar = AskedJoints(job, answers.learner.trained.cfg.skeleton), None, tqdm(disable=True)
+    with open(job.out / 'stream.jsonl', 'w', encoding='utf-8') as lines:
         for one in answers:
-            size = size or one.image.shape[1::-1]
+            if size is None: size, bar = one.image.shape[1::-1], tqdm(desc=job.mode, unit='frame', disable=not progress)
             recording.add(one.image)
             after.add(one.kp[None], one.height[None])
             before.add(one.before_kp[None], one.before_height[None])
             lines.write(live_line(one, *said(one)) + '\n')
             lines.flush()
             bar.update()
+    bar.close()
+    answers.learner.bar = bar
     recording.close()
-    return size, (before, after)
+    if size: return size, (before, after)
+    raise UnusableInput(f'{job.source}: there is not one frame in it.')
 
 
 def live_line(
@@ -713,7 +714,7 @@ def stream_notes(
     if where.returns: notes.append(f'lost and found again {where.returns} times; it may have been somebody else')
     return notes
 
-# %% ../nbs/library/58_streams.ipynb #6e5b6d67
+# %% ../nbs/library/58_streams.ipynb #1bebb64e
 def write_stream(
     job:VideoJob, # what was asked for
     answers:Answers, # done
@@ -762,18 +763,17 @@ def personalize_live(
         job = replace(job, source=name, command=without_password(job.command))
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        recording = Recording(work / 'frames.mkv') if overlay else NoRecording()
-        say(f'{name}: joints are written to {job.out / "stream.jsonl"} as they come; Ctrl-C ends it.')
-        size, ledgers = answer_stream(job, answers, recording, progress)
-        if size is None:
-            (job.out / 'stream.jsonl').unlink()
+        try:
+            recording = Recording(work / 'frames.mkv') if overlay else NoRecording()
+            say(f'{name}: joints are written to {job.out / "stream.jsonl"} as they come; Ctrl-C ends it.')
+            size, ledgers = answer_stream(job, answers, recording, progress)
+            notes += stream_notes(job, answers.where, asked)
+            for line in notes: say(line)
+            return write_stream(job, answers, size, ledgers, recording, notes, say)
+        finally:
             shutil.rmtree(work, ignore_errors=True)
-            raise UnusableInput(f'{name}: there is not one frame in it.')
-        notes += stream_notes(job, answers.where, asked)
-        for line in notes: say(line)
-        result = write_stream(job, answers, size, ledgers, recording, notes, say)
-        shutil.rmtree(work, ignore_errors=True)
-    return result
+            lines = job.out / 'stream.jsonl'
+            if lines.exists() and not lines.stat().st_size: lines.unlink()      # nothing came
 
 # %% ../nbs/library/58_streams.ipynb #39a9a664
 def stream_command(
