@@ -824,7 +824,7 @@ def test_the_guard_and_a_mistake_of_ours_among_several(many, monkeypatch):
 @pytest.mark.parametrize('args,says', [
     (['a.mp4', 'personalisation.lr', '1e-3'], "'personalisation.lr' is neither a video that is there nor a setting"),
     (['a.mp4', 'b.mp4', '1e-3'], "'1e-3' is neither"), (['a.mp4', 'b.mp4', 'a.mp4'], 'the same'),
-    (['personalization.lr', '1e-3'], 'no video is given'), (['a.mp4', '-'], 'a stream is not read'),
+    (['personalization.lr', '1e-3'], 'no video is given'), (['a.mp4', '-'], 'answered alone'),
     (['a.mp4', 'b.mp4', '--export', 'c3d'], 'no export'),
     (['a.mp4', 'b.mp4', '--model', 'none.safetensors'], 'none.safetensors'),
     (['a.mp4', 'b.mp4', 'training.lr', '1'], 'only settings'),

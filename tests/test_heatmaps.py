@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from ttp_nb.geometry import apply_affine, crop_affine, invert_affine
-from ttp_nb.heatmaps import (decode, decode_argmax, decode_dark, decode_quarter, decode_soft, gaussian_targets,
+from ttp_nb.joint_model import ModelConfig, paper_config, people_config
+from ttp_nb.heatmaps import (DECODERS, decode, decode_argmax, decode_dark, decode_quarter, decode_soft, gaussian_targets,
                              hm_to_crop)
 from ttp_nb.basics import TTPError
 
@@ -131,3 +132,20 @@ def test_soft_limits():
 def test_bad_calls():
     with pytest.raises(TTPError, match="'dark'"): decode(torch.zeros(1,1,8,8), 'DARK')
     with pytest.raises(TTPError, match='B,J,h,w'): decode(torch.zeros(8,8))
+
+
+def bump(x, y, n=48, sigma=2.):
+    v,u = torch.meshgrid(torch.arange(n), torch.arange(n), indexing='ij')
+    return torch.exp(-((u-x)**2+(v-y)**2)/(2*sigma**2))[None,None]
+
+
+@pytest.mark.parametrize('sigma', [.3, 1., 2.])
+def test_dark_reads_between_the_cells_whatever_it_smooths_with(sigma):
+    for x,y in ((20.1,30.7), (20.5,30.5), (19.9,30.), (5.3,42.2)):
+        kp,_ = decode_dark(bump(x, y), sigma)
+        assert torch.allclose(kp[0,0], torch.tensor([x,y]), atol=.02)
+
+
+def test_the_decoders_are_those_that_a_configuration_may_name():
+    assert list(DECODERS)==['quarter','argmax','dark','soft'] and ModelConfig().decoder=='quarter'==paper_config().decoder
+    assert people_config().decoder=='quarter'   # everything reported of its networks was measured so

@@ -18,6 +18,7 @@ from ttp_nb import help_texts
 if typing.TYPE_CHECKING:   # for editors; in earnest `Package` imports them when they are asked for
     from ttp_nb.basics import TTPError as TTPError
     from ttp_nb.one_call import PersonalizedVideo as PersonalizedVideo, personalize as personalize
+    from ttp_nb.streams import personalize_stream as personalize_stream
     from ttp_nb.video import UnusableInput as UnusableInput
 
 sys.modules[__name__].__class__ = help_texts.Package   # documents its modules when they are imported; see its page

@@ -26,6 +26,7 @@ from .perceptual import MultiScale
 from .skeletons import Skeleton
 from .trunk import count_parameters
 from .joint_model import JointModel, ModelConfig, baseline
+from .heatmaps import DECODERS
 
 # %% ../nbs/12_checkpoints.ipynb #febd6f1f
 MOST_CARD = 2**22   # bytes of a card
@@ -121,13 +122,15 @@ LARGEST = {'size': 2048, 'layers': 64, 'convs': 64, 'stages': 64, 'heads': 256, 
 def check_numbers(
     cfg:ModelConfig, # of a card
 ):
-    "Raises `ValueError` for numbers that no network has."
+    "Raises `ValueError` for numbers that no network has, and for a decoder that there is not."
     for name, value in asdict(cfg).items():
         values = value if isinstance(value, (tuple, list)) else [value]
         largest = LARGEST.get(name, 8192)
         too_many = len(values) > 64 or len(cfg.skeleton) > 1024
         if too_many or any(isinstance(v, (int, float)) and not abs(v) <= largest for v in values):
             raise ValueError(f"{name} is beyond what a network here may have")
+    if cfg.decoder not in DECODERS:
+        raise ValueError(f"decoder '{cfg.decoder}' is none of {', '.join(DECODERS)}")
 
 
 def parameters_of(
@@ -216,6 +219,8 @@ def checksum(
     weights = own_weights(model)
     parts = [weights[k].detach().cpu().contiguous().numpy().tobytes() for k in sorted(weights)]
     conventions = f'{model.cfg.bgr} {model.cfg.origin}'
+    if model.cfg.decoder != 'quarter':
+        conventions += f' {model.cfg.decoder}'
     return zlib.crc32(conventions.encode() + b''.join(parts))
 
 # %% ../nbs/12_checkpoints.ipynb #68d08749

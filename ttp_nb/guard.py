@@ -18,9 +18,8 @@ from fastcore.basics import patch
 from .basics import TTPError
 from .skeletons import Skeleton
 from .joint_model import JointModel
-from .geometry import apply_affine, invert_affine, to_tensor, warp
-from .heatmaps import decode, hm_to_crop
-from .clips import Clip, as_seen, crop_heatmaps, pick, predict
+from .geometry import to_tensor, warp
+from .clips import Clip, as_seen, crop_heatmaps, pick, predict, read_joints
 from .pairs import make_pairs, no_augmentation, pair_affine
 from .personalization import VIEWS, Adaptation, TTPConfig, adapt, answer, consensus
 from .motion import limb_lengths
@@ -42,8 +41,7 @@ def seen_through(
     affines = np.stack([pair_affine(seen, i, size, scale, rot, flip) for i in range(len(seen))])       # (T,2,3)
     crops = to_tensor(np.stack([warp(frame, M, size) for frame, M in zip(seen.frames, affines)]))
     hm = crop_heatmaps(model, crops)                                                                   # (T,J,h,w)
-    in_crop = hm_to_crop(decode(hm)[0], size, (hm.shape[3], hm.shape[2])).numpy()
-    kp = apply_affine(invert_affine(affines), in_crop) - model.cfg.origin                              # (T,J,2)
+    kp, _ = read_joints(hm, affines, model.cfg)                                                        # (T,J,2)
     return kp[:, list(model.cfg.skeleton.flip)] if flip else kp
 
 # %% ../nbs/library/40_guard.ipynb #a039d85d

@@ -99,7 +99,8 @@ def document_methods(
 
 # %% ../nbs/library/55_help_texts.ipynb #96dc8b64
 # what the package itself offers -> its module
-ENTRIES = {'personalize': 'one_call', 'PersonalizedVideo': 'one_call', 'TTPError': 'basics', 'UnusableInput': 'video'}
+ENTRIES = {'personalize': 'one_call', 'PersonalizedVideo': 'one_call', 'personalize_stream': 'streams',
+           'TTPError': 'basics', 'UnusableInput': 'video'}
 
 
 class Package(ModuleType):

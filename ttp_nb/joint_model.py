@@ -49,6 +49,7 @@ class ModelConfig:
     shared:bool = False # two heads on shared features instead of the transformer
     bgr:bool = False # sees the channels in reverse order, as the authors' weights were trained
     origin:int = 0 # of pixel coordinates: 1 in the authors' weights for Penn Action and BBC Pose
+    decoder:str = 'quarter' # how joints are read off heatmaps, as in `decode`
 
 # %% ../nbs/06_joint_model.ipynb #f640861b
 def paper_config(

@@ -20,8 +20,8 @@ from .basics import TTPError, rng_for
 from .trunk import heatmap_loss
 from .joint_model import JointModel
 from .geometry import apply_affine, invert_affine, to_tensor, warp
-from .heatmaps import decode, hm_to_crop
-from .clips import Clip, as_seen, crop_heatmaps, pick, predict
+from .heatmaps import hm_to_crop
+from .clips import Clip, as_seen, crop_heatmaps, pick, predict, read_joints
 from .pairs import PairConfig, jitter_colors, offline_pairs, online_pairs, pair_affine
 
 # %% ../nbs/14_personalization.ipynb #d7aa1886
@@ -136,10 +136,9 @@ def consensus(
     joints, confidence = [], []
     for first in range(0, len(frames), batch):
         hm, own = view_heatmaps(model, clip, frames[first:first + batch], views)
-        cells, conf = decode(hm.mean(0))                                   # (b,J,2), (b,J)
-        kp = hm_to_crop(cells, cfg.size, (hm.shape[4], hm.shape[3]))
-        joints.append(apply_affine(invert_affine(own), kp.numpy()) - cfg.origin)
-        confidence.append(conf.numpy())
+        kp, conf = read_joints(hm.mean(0), own, cfg)                       # (b,J,2), (b,J)
+        joints.append(kp)
+        confidence.append(conf)
     return np.concatenate(joints), np.concatenate(confidence)
 
 # %% ../nbs/14_personalization.ipynb #bb8b4507

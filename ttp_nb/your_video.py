@@ -795,6 +795,7 @@ def write_all(
     raw:np.ndarray|None, # (T,J,2) the joints as they were answered, if they were mended or filtered
     story:dict, # for the report
     video:Frames, # the frames
+    overlay:bool=True, # write overlay.mp4
 ):
     "Everything that lies in the folder in the end."
     out = job.out
@@ -806,8 +807,8 @@ def write_all(
     else:
         for name in ('profile.safetensors', 'profile.json'): (out / name).unlink(missing_ok=True)
     plays = nominal_fps(result.times) / job.part.slowmo      # as slowly as the source
-    write_overlay(result, video, out / 'overlay.mp4', plays, not task.bar.disable)
-    files = {k: v for k, v in FILES.items() if k in ('overlay.mp4', 'report.html') or (out / k).exists()}
+    if overlay: write_overlay(result, video, out / 'overlay.mp4', plays, not task.bar.disable)
+    files = {k: v for k, v in FILES.items() if k == 'report.html' or (out / k).exists()}
     files |= {p.name: 'exported' for p in map(Path, exported) if p.name not in files}
     write_report(result, {**story, 'command': job.command, 'files': files}, video, out / 'report.html', raw)
 
