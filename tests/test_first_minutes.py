@@ -1,7 +1,10 @@
 """The first ten minutes: how README comes to the command, what make says, an installation that can be watched."""
 import os, re, shutil, subprocess
+from dataclasses import replace
 from pathlib import Path
 import pytest
+from ttp_nb.basics import TTPError
+from ttp_nb.run_folders import run_lock
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT/'README.md').read_text(encoding='utf-8')
@@ -93,3 +96,39 @@ def test_an_old_python_is_told_so(clone):
     (clone/'python3.8').chmod(0o755)
     code,out,err = make('lab', 'PYTHON=./python3.8', cwd=clone)
     assert code!=0 and 'needs Python 3.10 or newer' in err and 'Python 3.8.1' in err and '1 of 3' not in out
+
+
+# --- what is refused leaves nothing; what is said of a file is said once
+
+def test_a_refused_run_leaves_no_empty_folder(tmp_path):
+    def refused(folder, write=None):
+        with pytest.raises((TTPError, KeyboardInterrupt)):
+            with run_lock(folder):
+                if write: (folder/write).write_text('x')
+                raise KeyboardInterrupt if write else TTPError('refused')
+    refused(tmp_path/'a'/'b')
+    assert not (tmp_path/'a').exists()
+    (tmp_path/'mine').mkdir(); refused(tmp_path/'mine'/'c')
+    assert (tmp_path/'mine').is_dir() and not list((tmp_path/'mine').iterdir())
+    refused(tmp_path/'mine'); refused(tmp_path/'d', 'part')
+    assert (tmp_path/'mine').is_dir() and (tmp_path/'d'/'part').is_file()            # what was there, and what was begun
+
+@pytest.mark.parametrize('asked', [('--box', '900,900,950,950'), ('--profile', 'none.safetensors'), ('--joints', 'penn')])
+def test_a_refused_command_leaves_no_empty_folder(tmp_path, monkeypatch, asked, capsys):
+    from tiny import noise_clip
+    from ttp_nb.cli import main
+    from ttp_nb.video import write_mp4
+    monkeypatch.chdir(tmp_path)
+    write_mp4(tmp_path/'a.mp4', noise_clip(T=4, size=(80,64)).frames, 25)
+    try: code = main(['personalize', 'a.mp4', '--model', 'small', '--out', 'new/out', *asked])
+    except SystemExit as e: code = e.code
+    assert code in (2, 3) and not (tmp_path/'new').exists(), capsys.readouterr().err
+
+def test_what_is_said_of_a_whole_file_is_said_once():
+    from tiny import noise_clip
+    from ttp_nb.recipe_runs import notes_said
+    def clip(name, *notes): return replace(noise_clip(name, 2), name=name, notes=notes)
+    of_all = 'test.json: 1 annotation left out: a crowd'
+    assert notes_said([clip('a', 'own', of_all), clip('b', of_all)])==[of_all, 'video a: own']
+    assert notes_said([clip('a', 'own'), clip('b')])==['video a: own'] and notes_said([])==[]
+    assert notes_said([clip('a', of_all)])==[f'video a: {of_all}']

@@ -144,7 +144,6 @@ def side_by_side(
     part:tuple=None, # x0,y0,x1,y1 to show; default: the `window` of this frame's box
     most:tuple=(1280,744), # largest width and height of the picture
     ringed=None, # (J,) True: a ring around this joint
-    over:bool=False, # one above the other, not side by side
 ): # (h,w,3) uint8, sides even
     "A frame with the joints before and after; where nothing was computed before, the joints alone."
     img = np.asarray(img)
@@ -154,16 +153,15 @@ def side_by_side(
                        f'{W}x{H}, ({H}, {W}, 3) uint8: are these the frames it was made from?')
     part = part or window(result.boxes[i], result.size)
     poses = _poses(result, i)
-    across, down = (1, len(poses)) if over else (len(poses), 1)
-    w, h = _panel_size(part, ((most[0]-4*across+4)//across, (most[1]-4*down+4)//down-24))   # 4 between, 24 above
+    w, h = _panel_size(part, ((most[0]-4*len(poses)+4)//len(poses), most[1]-24))   # 4 between, a strip of 24 above
     small = _cut(img, part, (w, h))
-    gap = np.full((4, w, 3) if over else (h+24, 4, 3), 30, np.uint8)
+    gap = np.full((h+24, 4, 3), 30, np.uint8)
     sides = []
     for label, kp, conf in poses:
         panel = _panel(small, part, kp, conf, result.boxes[i], result.skeleton, sure_from(result), ringed)
         strip = _strip(w, label, f'frame {result.index[i]}')
         sides += [gap, np.vstack([strip, panel])]
-    return np.concatenate(sides[1:], axis=0 if over else 1)
+    return np.hstack(sides[1:])
 
 # %% ../nbs/library/51_report.ipynb #8cf52ea3
 def nominal_fps(
@@ -556,8 +554,8 @@ def _jpeg(img):
 
 
 def _alike(r, at):
-    "Windows of one size around the boxes of frames `at`, so that all pictures have one scale."
-    parts = np.array([window(r.boxes[i], r.size, .1) for i in at])      # (n,4)
+    "Windows of one size close around the boxes of frames `at`: one scale, and 160 pixels a person on a phone."
+    parts = np.array([window(r.boxes[i], r.size, .04) for i in at])     # (n,4)
     first, last = parts[:, :2], parts[:, 2:]                            # (n,2) each
     wh = (last-first).max(0)
     low = ((first+last-wh)//2).clip(0, r.size-wh)
@@ -578,11 +576,9 @@ def _frames_section(r, frames):
     same = r.before_kp is not None and np.array_equal(r.kp, r.before_kp, equal_nan=True)
     if same: r = replace(r, before_kp=None, before_conf=None)
     shift, at = joint_shift(r), most_changed(r)                         # (T,J)
-    parts, shown = _alike(r, at), []
-    x0, y0, x1, y1 = parts[0]
-    over = x1-x0 > .85*(y1-y0)                                          # else too narrow side by side on a phone
-    for i, part in zip(at, parts):
-        img = side_by_side(r, i, frames[i], part, (640, 920 if over else 460), np.nan_to_num(shift[i]) > MOVED, over)
+    shown = []
+    for i, part in zip(at, _alike(r, at)):
+        img = side_by_side(r, i, frames[i], part, (640, 460), np.nan_to_num(shift[i]) > MOVED)
         mean = _mean(shift[i])
         caption = _called(r, i) + (f': joints moved by {_show(mean)}' if mean > 0 else '')
         shown.append(_figure(_jpeg(img), caption, 'jpeg'))
@@ -666,15 +662,14 @@ def _adapting_section(r, story):
                     _last_check(checks[-1]) if checks else '')
 
 # %% ../nbs/library/51_report.ipynb #af32a022
-_COLOURS = ('Shaded where it is unknown. Dots: orange where it is doubtful, green where it was filled, violet where the '
-            'sides were exchanged and put right.')
+_COLOURS = 'Shaded where it is unknown. Dots: green where it was filled, violet where sides were exchanged and put right'
 
 def _joints_section(r):
     "All joints over time, each with its numbers."
     shown = [_figure(_joint_figure(r, j), said, name=f"{j+1} {name.replace('_', ' ')}")
              for j, (name, said) in enumerate(zip(r.skeleton.joints, _joints_said(r)))]
     said = 'Solid x and dashed y, in pixels from their median; blue the answer, grey before.'
-    return _section('Each joint', _text(f'{said} {_COLOURS}'), _row(shown, 'curves'))
+    return _section('Each joint', _text(f'{said} {_COLOURS}, orange where it is doubtful.'), _row(shown, 'curves'))
 
 
 def _joints_said(r):
@@ -690,7 +685,7 @@ def _joints_said(r):
                    **{word: (_show(share[j]), share[j] > 0) for word, share in shares.items()}}
         yield ', '.join(f'{word} {number}' for word, (number, worth) in numbers.items() if worth)
 
-# %% ../nbs/library/51_report.ipynb #bc8b4eca
+# %% ../nbs/library/51_report.ipynb #413cd171
 _SIDES = {'right': '#d9663d', 'left': '#2a78b5', '': '#333333'}
 
 def _angles_section(r):
@@ -706,7 +701,7 @@ def _angles_section(r):
         shown.append(_figure(_angle_figure(r, angles, own, flags), '; '.join([*said, KINDS[kinds[[*own.values()][0]][0]]]),
                              name=name.replace('_', ' ')))
     said = 'In degrees, in the plane of the picture; orange right, blue left. The same numbers are in angles.csv.'
-    return _section('Angles', _text(f'{said} {_COLOURS}'), _row(shown, 'curves')) if shown else ''
+    return _section('Angles', _text(f'{said} {_COLOURS}.'), _row(shown, 'curves')) if shown else ''
 
 
 def _angle_figure(r, angles, own, flags):
