@@ -33,6 +33,7 @@ from .basics import TTPError, atomic_path, bounded_json
 from .skeletons import Skeleton, draw_pose
 from .metrics import torso_size
 from .checkpoints import MOST_CARD
+from .images import counted
 from .video import write_mp4
 from .motion import jitter, limb_variation
 from .confidence import confidence_of, never_surer
