@@ -10,7 +10,8 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from ttp_nb.geometry import apply_affine, crop_affine, invert_affine
 from ttp_nb.joint_model import ModelConfig, paper_config, people_config
-from ttp_nb.heatmaps import (DECODERS, decode, decode_argmax, decode_dark, decode_quarter, decode_soft, gaussian_targets,
+from ttp_nb.heatmaps import (DECODERS, decode, decode_argmax, decode_dark, decode_quarter, decode_soft,
+                             gaussian_targets,
                              hm_to_crop)
 from ttp_nb.basics import TTPError
 
@@ -147,5 +148,6 @@ def test_dark_reads_between_the_cells_whatever_it_smooths_with(sigma):
 
 
 def test_the_decoders_are_those_that_a_configuration_may_name():
-    assert list(DECODERS)==['quarter','argmax','dark','soft'] and ModelConfig().decoder=='quarter'==paper_config().decoder
+    assert list(DECODERS)==['quarter','argmax','dark','soft']
+    assert ModelConfig().decoder=='quarter'==paper_config().decoder
     assert people_config().decoder=='quarter'   # everything reported of its networks was measured so

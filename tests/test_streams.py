@@ -1,6 +1,5 @@
 """Streams: each frame is answered as it comes, memory stays what it is, and every end is a clean one."""
-import functools, http.server, itertools, json, os, signal, subprocess, sys, threading, time, tracemalloc
-from pathlib import Path
+import http.server, itertools, json, os, signal, subprocess, sys, threading, time, tracemalloc
 import av, cv2, numpy as np, pytest
 from tiny import noise_clip, tiny_model
 from ttp_nb import guard, streams, your_video
@@ -69,9 +68,11 @@ def test_a_pipe_from_another_process(d, tmp_path):
     words = ['personalize', '-', '--mode', 'online', '--box', TEXT, '--model', d/'m.safetensors', '--out', out,
              'personalization.batch', '2', '--export', 'coco']
     with open(d/'film.mkv', 'rb') as film:
-        r = subprocess.run([sys.executable, '-m', 'ttp_nb', *map(str, words)], stdin=film, capture_output=True, text=True)
+        r = subprocess.run([sys.executable, '-m', 'ttp_nb', *map(str, words)], stdin=film, capture_output=True,
+                           text=True)
     assert r.returncode in (0, 4), r.stderr
-    assert {'keypoints.json', 'overlay.mp4', 'report.html', 'stream.jsonl', 'coco.json'} <= {p.name for p in out.iterdir()}
+    written = {p.name for p in out.iterdir()}
+    assert {'keypoints.json', 'overlay.mp4', 'report.html', 'stream.jsonl', 'coco.json'} <= written
     result,rows = read_keypoints(out/'keypoints.json'),lines(out)
     assert list(result.index)==list(range(12))==[row['index'] for row in rows] and not (out/'.work').exists()
     assert np.allclose(result.times, np.arange(12)/25, atol=2e-3) and result.about['source']=='standard input'
@@ -136,8 +137,6 @@ def test_a_file_in_the_place_of_a_camera(d, monkeypatch):
     assert np.abs(found[7][0].astype(int)-want[7]).mean()<4, 'red is red and blue is blue'
 
 def test_an_address(d):
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=d)
-    handler.log_message = lambda *a: None
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *a, **k): super().__init__(*a, directory=str(d), **k)
         def log_message(self, *a): pass
@@ -187,14 +186,16 @@ def test_weights_and_moments_go_on_from_stretch_to_stretch(d, quick, monkeypatch
     def weights(stretch):
         monkeypatch.setattr(streams, 'STRETCH', stretch)
         m = load_model(d/'m.safetensors')
-        learner = streams.Learner(VideoJob('-', d/'x', d/'m.safetensors', 'online',
-                                           cfg=streams.personalization_settings(['personalization.batch', '2'], None, d/'m.safetensors')), m, m)
+        cfg = streams.personalization_settings(['personalization.batch', '2'], None, d/'m.safetensors')
+        learner = streams.Learner(VideoJob('-', d/'x', d/'m.safetensors', 'online', cfg=cfg), m, m)
         for frame in FRAMES: learner(frame, BOX)
         return learner
     one,three = weights(100),weights(4)
     steps = [max(int(s['step']) for s in x.run.adaptation.opt.state_dict()['state'].values()) for x in (one, three)]
     assert steps[0]==len(one.run.losses) and 9<=steps[1]<=12 and three.n==4 and three.done==12
-    moved = [max(float((a-b).abs().max()) for a,b in zip(x.run.model.parameters(), x.trained.parameters())) for x in (one, three)]
+    def moved_by(x):
+        return max(float((a-b).abs().max()) for a,b in zip(x.run.model.parameters(), x.trained.parameters()))
+    moved = [moved_by(x) for x in (one, three)]
     assert .3<moved[0]/moved[1]<3
 
 def test_a_generator_that_is_left_is_closed(d):
@@ -215,7 +216,8 @@ def test_what_goes_wrong_in_the_source_comes_out(d):
     with pytest.raises(ValueError, match='the lens cap'):
         for one in stream(d, frames(), mode='none'): found.append(one)
     assert len(found)==3
-    with pytest.raises(UnusableInput, match='frame 1: .*float64'): list(stream(d, [FRAMES[0], FRAMES[1]/255.], mode='none'))
+    with pytest.raises(UnusableInput, match='frame 1: .*float64'):
+        list(stream(d, [FRAMES[0], FRAMES[1]/255.], mode='none'))
 
 def test_the_answers_are_those_of_the_frames(d):
     m = load_model(d/'m.safetensors')
@@ -280,7 +282,7 @@ def test_a_person_who_leaves_leaves_gaps(live, monkeypatch):
     assert set(range(20,40)) <= set(gone.tolist()) and gone.max()<48 and not np.isnan(result.kp[:20]).any()
     assert [i for i,row in enumerate(lines(out)) if row['box'] is None]==gone.tolist()
     assert lines(out)[25]['keypoints'][0]==[None, None, 0.] and np.isfinite(result.boxes).all()
-    assert any(f'not seen in {len(gone)} of 60 frames' in line for line in said) and any('found again 1 times' in line for line in said)
+    for words in (f'not seen in {len(gone)} of 60 frames', 'found again 1 times'): assert words in ' '.join(said)
     written = read_keypoints(out/'keypoints.json')
     assert np.isnan(written.kp[25]).all() and (out/'overlay.mp4').exists()
 
@@ -289,12 +291,13 @@ def test_a_whole_report_with_gaps(d, tmp_path, monkeypatch):
     job = VideoJob('-', tmp_path/'out', d/'m.safetensors', 'none', exports=('coco', 'openpose', 'dlc', 'npz', 'angles'))
     personalize_live(job, walk(30, range(10,14)), overlay=False, say=lambda line: None, progress=False)
     page = (tmp_path/'out'/'report.html').read_text()
-    assert 'not seen in 4 of 30 frames' in page or 'not seen in' in page
-    assert not (tmp_path/'out'/'overlay.mp4').exists() and 'overlay.mp4</a>' not in page and (tmp_path/'out'/'coco.json').exists()
+    assert 'not seen in' in page and 'overlay.mp4</a>' not in page
+    assert not (tmp_path/'out'/'overlay.mp4').exists() and (tmp_path/'out'/'coco.json').exists()
 
 def test_nobody(live, monkeypatch, tmp_path):
     monkeypatch.setattr(streams, 'Follower', lambda: Follower(lambda image: np.zeros((0,5)), near_red))
-    with pytest.raises(UnusableInput, match='frames one by one: nobody was seen in its 40 frames'): live(walk(40), box='')
+    with pytest.raises(UnusableInput, match='frames one by one: nobody was seen in its 40 frames'):
+        live(walk(40), box='')
     assert not (tmp_path/'out'/'.work').exists() and len(lines(tmp_path/'out'))==40
 
 def test_frames_that_wait_are_few(d, monkeypatch):
@@ -321,7 +324,7 @@ def test_ctrl_c_ends_it_and_writes_everything(d, tmp_path):
     p.stdin.write((d/'film.mkv').read_bytes())
     p.stdin.flush() # and stays open: there might be more
     end = time.monotonic()+600
-    while time.monotonic()<end and p.poll() is None and not ((out/'stream.jsonl').exists() and len(lines_so_far(out))>=5): time.sleep(.05)
+    while time.monotonic()<end and p.poll() is None and lines_so_far(out)<5: time.sleep(.05)
     p.send_signal(signal.SIGINT)
     said,err = p.communicate(timeout=600)
     assert p.returncode in (0, 4), err.decode()
@@ -329,7 +332,9 @@ def test_ctrl_c_ends_it_and_writes_everything(d, tmp_path):
     assert len(result)==len(lines(out))>=5 and any('ended from outside' in note for note in result.about['notes'])
     assert (out/'report.html').exists() and b'Traceback' not in err
 
-def lines_so_far(out): return (out/'stream.jsonl').read_bytes().split(b'\n')[:-1]
+def lines_so_far(out):
+    path = out/'stream.jsonl'
+    return path.read_bytes().count(b'\n') if path.exists() else 0
 
 def test_what_the_guard_refuses(live, monkeypatch):
     monkeypatch.setattr(guard, 'got_worse', lambda now, before: 'it got worse')
@@ -354,10 +359,12 @@ def test_what_cannot_be_made_of_it_loses_nothing(d, quick, tmp_path):
     (['0', '--to', '2', '--mode', 'online'], '--to needs the whole video, and camera:0 is a stream'),
     (['-', '--ask', '--mode', 'online'], '--ask needs the whole video'),
     (['-', '--resume', '--mode', 'none'], '--resume needs the whole video'),
-    (['-', '--slowmo', '4', '--mode', 'online'], '--slowmo'), (['-', '--duration', '0', '--mode', 'online'], '--duration 0.0'),
+    (['-', '--slowmo', '4', '--mode', 'online'], '--slowmo'),
+    (['-', '--duration', '0', '--mode', 'online'], '--duration 0.0'),
     (['rtsp://a:b@host/x', '--box', 'boxes.csv', '--mode', 'online'], "x0,y0,x1,y1 or 'frame'"),
     (['-', 'b.mp4', '--mode', 'online'], 'answered alone'), (['a.mp4', '--drop'], '--drop is for streams'),
-    (['a.mp4', '--duration', '5'], '--duration is for streams'), (['a.mp4', '--no-overlay'], '--no-overlay is for streams')],
+    (['a.mp4', '--duration', '5'], '--duration is for streams'),
+    (['a.mp4', '--no-overlay'], '--no-overlay is for streams')],
     ids=lambda x: ' '.join(x) if isinstance(x, list) else '')
 def test_refused_at_once_in_one_line(d, tmp_path, capfd, words, says):
     assert main(['personalize', *words, '--model', str(d/'m.safetensors'), '--out', str(tmp_path/'out')])==2

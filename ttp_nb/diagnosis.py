@@ -132,7 +132,7 @@ def diagnose(
     values = {k: np.array([r[k] for r in rows], float) for k in rows[0]}
     return {k: bootstrap(v) for k, v in values.items() if np.isfinite(v).any()}
 
-# %% ../nbs/library/44_diagnosis.ipynb #8e0bd708
+# %% ../nbs/library/44_diagnosis.ipynb #f50ae207
 READERS = {'argmax': decode_argmax, 'quarter': decode_quarter,
            'dark, not smoothed': partial(decode_dark, sigma=.3), 'dark': decode_dark,
            'dark, sigma 2': partial(decode_dark, sigma=2.), 'soft': decode_soft,
@@ -149,7 +149,9 @@ def reading_errors(
     counts = clip.vis & np.isfinite(far)                                                            # (T,J)
     in_a_row = counts[2:] & counts[1:-1] & counts[:-2]
     def within(a): return 100 * mean_of(far[counts] <= a)
-    def jitter(of): return mean_of((np.linalg.norm(np.diff(of, 2, axis=0), axis=-1) / unit[1:-1])[in_a_row].clip(max=.5))
+    def jitter(of):
+        change = np.linalg.norm(np.diff(of, 2, axis=0), axis=-1) / unit[1:-1]                       # (T-2,J)
+        return mean_of(change[in_a_row].clip(max=.5))
     return {'error': mean_of(far[counts].clip(max=2)), 'pck': within(.2), 'pck1': within(.1), 'pck05': within(.05),
             'jitter': jitter(kp), 'true jitter': jitter(clip.joints)}
 
@@ -160,7 +162,7 @@ def mean_of(
     "A mean for a small file."
     return round(float(x.mean()), 5) if len(x) else float('nan')
 
-# %% ../nbs/library/44_diagnosis.ipynb #fd0e367a
+# %% ../nbs/library/44_diagnosis.ipynb #03adc5ed
 @torch.no_grad()
 def one_and_ten(
     model:torch.nn.Module, # joint model or baseline, in eval mode
@@ -188,7 +190,7 @@ def read_by_all(
     clip:Clip, # with joints
     heatmaps:dict, # of `one_and_ten`
     affines:np.ndarray, # likewise
-)->dict: # 'views': {'1' or '10': {reader: `reading_errors`}}; 'cells': {width: {reader: error}}; 'places': {reader: 20 bins}
+)->dict: # 'views': {'1' or '10': {reader: `reading_errors`}}; 'cells': {width: {reader: error}}; 'places'
     "What each decoder makes of one person's heatmaps; also where between the cells it puts joints."
     one = heatmaps['1']
     def errors(cells):
@@ -200,7 +202,7 @@ def read_by_all(
                                       for name in ('argmax', 'quarter', 'dark')} for k in (1, 2, 4)}
     return {'views': views, 'cells': cells, 'places': {name: places(READERS[name]) for name in ('quarter', 'dark')}}
 
-# %% ../nbs/library/44_diagnosis.ipynb #d062a7fa
+# %% ../nbs/library/44_diagnosis.ipynb #a5764514
 def measure_decoders(
     jhmdb, # JHMDB's folder
     progress=iter, # wraps the list of clips, as `tqdm` does
@@ -209,6 +211,7 @@ def measure_decoders(
     people, small = (load_model(shipped(name)) for name in ('people_joint', 'small_joint'))
     drawn = [synthetic_clip(0, i, 'valid')[6:18] for i in range(14)]
     real, known = ([with_joints_of(c, PEOPLE18) for c in clips] for clips in (jhmdb_clips(jhmdb, 'valid')[0], drawn))
-    asked = {'people_joint, JHMDB': (people, real), 'people_joint, drawn': (people, known), 'small_joint, drawn': (small, drawn)}
+    asked = {'people_joint, JHMDB': (people, real), 'people_joint, drawn': (people, known),
+             'small_joint, drawn': (small, drawn)}
     def of(net, clip): return {'name': clip.name, **read_by_all(net.cfg, clip, *one_and_ten(net, in_memory(clip)))}
     return {who: [of(net, clip) for clip in progress(clips)] for who, (net, clips) in asked.items()}

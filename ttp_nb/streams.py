@@ -132,7 +132,7 @@ def quiet_opencv():
     try: yield
     finally: cv2.utils.logging.setLogLevel(was)
 
-# %% ../nbs/library/58_streams.ipynb #dff0648a
+# %% ../nbs/library/58_streams.ipynb #32e019d2
 def opened_stream(
     source, # '-', 'camera:0' or 0, an address, something with `read`, or frames (H,W,3) uint8 RGB one by one
     say=print, # called with a line where something was damaged
@@ -145,8 +145,8 @@ def opened_stream(
             raise TTPError(f'{source}: is no stream; give -, camera:0, an address such as rtsp://..., or frames one by '
                            'one. A file goes to personalize.')
         if source == '-':
-            if os.isatty(0): raise UnusableInput('-: nothing is piped in. For example: ffmpeg -i my.mp4 -f matroska - | '
-                                                 'ttp personalize - --mode online')
+            if os.isatty(0): raise UnusableInput('-: nothing is piped in. For example: ffmpeg -i my.mp4 -f matroska - '
+                                                 '| ttp personalize - --mode online')
             return name, encoded_frames(Pipe(), name, say)
         if name.startswith('camera:'): return name, camera_frames(int(name[7:]), name)
         return name, encoded_frames(source, name, say)
@@ -266,7 +266,7 @@ def handed_over(
         while (frame := box.take(asked)) is not None: yield frame
     finally: box.end()
 
-# %% ../nbs/library/58_streams.ipynb #ee190011
+# %% ../nbs/library/58_streams.ipynb #1679838f
 FIRST = 1.       # seconds of frames among which the person is chosen
 WAITING = 32     # frames that wait meanwhile, at most
 LOOKS = 6        # searches of the whole frame, a second
@@ -300,8 +300,8 @@ class Follower:
         waiting:list, # of `Coming`
     ):
         "Who it is, among those who are seen in some frames."
-        at = {waiting[i * len(waiting) // LOOKS].index: waiting[i * len(waiting) // LOOKS].image for i in range(LOOKS)}
-        tracks = follow(((index, self.detector(image)) for index, image in at.items()), patience=np.inf)
+        at = sorted({i * len(waiting) // LOOKS for i in range(LOOKS)})
+        tracks = follow(((waiting[i].index, self.detector(waiting[i].image)) for i in at), patience=np.inf)
         if not tracks: return
         height, width = waiting[0].image.shape[:2]
         person, _ = choose(tracks, (width, height))
@@ -577,7 +577,7 @@ def check_stream_job(
     if not simple:
         raise TTPError("A stream's box is x0,y0,x1,y1 or 'frame'; without one the person is found and followed.")
 
-# %% ../nbs/library/58_streams.ipynb #4d72da9b
+# %% ../nbs/library/58_streams.ipynb #6b347af5
 class Recording:
     "Frames into a file as they come."
     def __init__(self,
@@ -593,7 +593,8 @@ class Recording:
         even = np.ascontiguousarray(_even(image))
         if self.stream is None: self.stream = _h264(self.container, even.shape[1::-1], 25)
         frame = av.VideoFrame.from_ndarray(even, format='rgb24')
-        for packet in self.stream.encode(frame.reformat(format='yuv420p', dst_colorspace='ITU709')): self.container.mux(packet)
+        frame = frame.reformat(format='yuv420p', dst_colorspace='ITU709')
+        for packet in self.stream.encode(frame): self.container.mux(packet)
 
     def close(self):
         "Completes the file."
@@ -675,7 +676,7 @@ def live_line(
     box = None if one.box is None else one.box.round(3).tolist()
     return _json({'index': one.index, 'time': round(one.time, 3), 'box': box, 'keypoints': _triples(kp, conf)})
 
-# %% ../nbs/library/58_streams.ipynb #98fc835b
+# %% ../nbs/library/58_streams.ipynb #d25ab162
 def gathered(
     job:VideoJob, # what was asked for
     learner:Learner, # done
@@ -709,7 +710,9 @@ def stream_notes(
     notes = ['ended from outside: Ctrl-C or SIGTERM'] if asked.is_set() else []
     if missing := index[-1] + 1 - len(index):
         notes.append(f'{missing} of {index[-1] + 1} frames were dropped to keep up, or of another size')
-    if gaps: notes.append(f'the person was not seen in {len(gaps)} of {len(rows)} frames ({frames_said(gaps)}): no joints there')
+    if gaps:
+        where_not = frames_said(gaps)
+        notes.append(f'the person was not seen in {len(gaps)} of {len(rows)} frames ({where_not}): no joints there')
     if len(gaps) > len(rows) / 2: notes.append('seen in less than half of them: look at the boxes before trusting them')
     if where.returns: notes.append(f'lost and found again {where.returns} times; it may have been somebody else')
     return notes
@@ -775,18 +778,20 @@ def personalize_live(
             lines = job.out / 'stream.jsonl'
             if lines.exists() and not lines.stat().st_size: lines.unlink()      # nothing came
 
-# %% ../nbs/library/58_streams.ipynb #39a9a664
+# %% ../nbs/library/58_streams.ipynb #0206b96d
 def stream_command(
     args, # of `ttp personalize`, its file a stream
 )->int: # 0, or 4 where the trained network's joints were kept
     "`ttp personalize -`, a camera or an address."
     given = vars(args)
     for name in ('from', 'to', 'ask', 'strict', 'resume'):
-        if given[name]: raise TTPError(f'--{name} needs the whole video, and {stream_name(args.file)} is a stream: leave it out.')
+        if given[name]:
+            raise TTPError(f'--{name} needs the whole video, and {stream_name(args.file)} is a stream: leave it out.')
     if args.slowmo != 1: raise TTPError('--slowmo needs the whole video: leave it out for a stream.')
     if args.mode == 'offline':
         raise TTPError(f'{stream_name(args.file)} is a stream and answered as it comes: add --mode online.')
-    if args.duration is not None and not args.duration > 0: raise TTPError(f'--duration {args.duration}: not a time in seconds.')
+    if args.duration is not None and not args.duration > 0:
+        raise TTPError(f'--duration {args.duration}: not a time in seconds.')
     job, = video_jobs(args)
     called = re.sub(r'\W+', '_', stream_name(args.file)).strip('_')
     out = Path(args.out) if args.out else Path('output') / f'{called}_{time.strftime("%Y%m%d_%H%M%S")}'
