@@ -288,7 +288,7 @@ def _loss_figure(losses):
     return _png(draw)
 
 # %% ../nbs/library/51_report.ipynb #b53c6076
-_CURVES = {'loss': ('reconstruction', _AFTER, 'o'), 'view_inconsistency': ('views', '#d9663d', 's'),
+_CURVES = {'loss': ('loss', _AFTER, 'o'), 'view_inconsistency': ('views', '#d9663d', 's'),
            'limb_variation': ('limbs', '#3a8f4d', '^')}   # name, colour, mark
 
 def _shares(checks, k):
@@ -624,7 +624,7 @@ def _numbers_section(r, story, raw):
     return _section('Numbers', _table(rows, ('', 'before', 'after')), _text(said+_CAVEAT), *_meaning(r))
 
 # %% ../nbs/library/51_report.ipynb #c277b497
-_MEANT = {'loss': 'loss of reconstruction', 'view_inconsistency': 'inconsistency between views (sides of the box)',
+_MEANT = {'loss': 'loss of what is learned', 'view_inconsistency': 'inconsistency between views (sides of the box)',
           'limb_variation': 'change of limb lengths (share)'}
 
 def _last_check(check):
@@ -653,7 +653,7 @@ def _adapting_section(r, story):
                 'hence the noise.')
         shown.append(_figure(_loss_figure(losses), said))
     if checks:
-        said = ('The guard, on frames kept apart: how well they are reconstructed, how far answers differ between '
+        said = ('The guard, on frames kept apart: the loss of what is learned, how far answers differ between '
                 'views, how much limbs change. Below 100 % is better. Shaded: rolled back.')
         shown.append(_figure(_checks_figure(checks, events, unit), said))
     return _section('While adapting', _row(shown, 'plots') if shown else '',
