@@ -178,8 +178,10 @@ def check_folder(
 ):
     "Raises `TTPError` now rather than after an hour if nothing can be written there."
     from ttp_nb.basics import atomic_path
-    with atomic_path(Path(out) / '.writable') as tmp: tmp.write_text('')
-    (Path(out) / '.writable').unlink()
+    from ttp_nb.run_folders import leave_no_empty
+    with leave_no_empty(out):
+        with atomic_path(Path(out) / '.writable') as tmp: tmp.write_text('')
+        (Path(out) / '.writable').unlink()
 
 # %% ../nbs/library/53_cli.ipynb #91d3e115
 def synth_command(

@@ -17,7 +17,6 @@ import math
 import os
 import re
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -33,6 +32,7 @@ from .basics import TTPError, atomic_path, bounded_json
 from .skeletons import Skeleton, draw_pose
 from .metrics import torso_size
 from .checkpoints import MOST_CARD
+from .run_folders import leave_no_empty
 from .images import counted
 from .video import write_mp4
 from .motion import jitter, limb_variation
@@ -582,14 +582,16 @@ def _frames_section(r, frames):
         mean = _mean(shift[i])
         caption = _called(r, i) + (f': joints moved by {_show(mean)}' if mean > 0 else '')
         shown.append(_figure(_jpeg(img), caption, 'jpeg'))
-    return _section('Joints' if r.before_kp is None else 'What changed', _text(_frames_said(r, shift, same)), _row(shown))
+    title = 'Joints' if r.before_kp is None else 'What changed'
+    return _section(title, _text(_frames_said(r, shift, same)), _row(shown))
 
 
 def _frames_said(r, shift, same):
     "What is to be seen in the frames."
     if np.nan_to_num(shift).any():
         said = (f'On average a joint has moved by {_show(_mean(shift))} of the longer side of the box. These are the '
-                f'frames whose joints moved most, no two of them close together. Rings: moved by more than {_show(MOVED)}.')
+                'frames whose joints moved most, no two of them close together. Rings: moved by more than '
+                f'{_show(MOVED)}.')
     else: said = f"Some frames, spread over the video.{' Before and after, the joints are the same.'*same}"
     return f'{said} {_FAINT[is_chance(r)]}'
 
@@ -662,7 +664,8 @@ def _adapting_section(r, story):
                     _last_check(checks[-1]) if checks else '')
 
 # %% ../nbs/library/51_report.ipynb #af32a022
-_COLOURS = 'Shaded where it is unknown. Dots: green where it was filled, violet where sides were exchanged and put right'
+_COLOURS = ('Shaded where it is unknown. Dots: green where it was filled, violet where sides were exchanged and put '
+            'right')
 
 def _joints_section(r):
     "All joints over time, each with its numbers."
@@ -685,7 +688,7 @@ def _joints_said(r):
                    **{word: (_show(share[j]), share[j] > 0) for word, share in shares.items()}}
         yield ', '.join(f'{word} {number}' for word, (number, worth) in numbers.items() if worth)
 
-# %% ../nbs/library/51_report.ipynb #413cd171
+# %% ../nbs/library/51_report.ipynb #c18dd570
 _SIDES = {'right': '#d9663d', 'left': '#2a78b5', '': '#333333'}
 
 def _angles_section(r):
@@ -698,8 +701,9 @@ def _angles_section(r):
         own = {side: f'{side}_{name}'.strip('_') for side in _SIDES if f'{side}_{name}'.strip('_') in angles}
         said = [f'{side} {np.nanmin(y):.0f} to {np.nanmax(y):.0f}°'.strip()
                 for side, one in own.items() if np.isfinite(y := angles[one]).any()]
-        shown.append(_figure(_angle_figure(r, angles, own, flags), '; '.join([*said, KINDS[kinds[[*own.values()][0]][0]]]),
-                             name=name.replace('_', ' ')))
+        kind, _ = kinds[next(iter(own.values()))]
+        caption = '; '.join([*said, KINDS[kind]])
+        shown.append(_figure(_angle_figure(r, angles, own, flags), caption, name=name.replace('_', ' ')))
     said = 'In degrees, in the plane of the picture; orange right, blue left. The same numbers are in angles.csv.'
     return _section('Angles', _text(f'{said} {_COLOURS}.'), _row(shown, 'curves')) if shown else ''
 
@@ -732,7 +736,8 @@ def _again_section(r, story):
     settings = _flat(story.get('settings') or {})
     seed = next((v for k, v in settings if k.split('.')[-1] == 'seed'), '–')
     rows = [('seed', seed), ('model', f"{story.get('model') or '–'}, checksum {story.get('checksum', '–')}"),
-            ('video', f"sha256 {r.about.get('content') or '–'}"), ('ttp_nb', ttp_nb.__version__), ('torch', torch.__version__)]
+            ('video', f"sha256 {r.about.get('content') or '–'}"), ('ttp_nb', ttp_nb.__version__),
+            ('torch', torch.__version__)]
     files = ''.join(f'<li><a href="./{quote(k, errors="replace")}">{_esc(k)}</a>: {_esc(v)}</li>'
                     for k, v in (story.get('files') or {}).items())
     listed = ''.join(f'<li>{_esc(k)} = {_esc(v)}</li>' for k, v in settings)
@@ -750,7 +755,8 @@ h1,p,td,pre,li,figcaption{overflow-wrap:anywhere} p{max-width:46rem}
 .verdict p{margin:.4rem 0} .verdict p:first-child{font-size:1.2rem;font-weight:600}
 .verdict ul{margin:.4rem 0;padding-left:1.2rem}
 .row{display:flex;flex-wrap:wrap;gap:1rem} figure{margin:0;flex:1 1 21rem;max-width:29rem}
-.plots figure{flex-basis:24rem} .curves figure{flex-basis:17rem;max-width:19rem} img{display:block;width:100%;height:auto} figcaption{font-size:.85rem;color:#555}
+.plots figure{flex-basis:24rem} .curves figure{flex-basis:17rem;max-width:19rem}
+img{display:block;width:100%;height:auto} figcaption{font-size:.85rem;color:#555}
 .wide{overflow-x:auto} table{border-collapse:collapse;margin:.5rem 0} td{font-variant-numeric:tabular-nums}
 th,td{text-align:left;vertical-align:top;padding:.2rem 1rem .2rem 0;border-bottom:1px solid #ddd}
 tbody th{font-weight:normal;color:#555} .numbers td{white-space:nowrap}
@@ -758,7 +764,8 @@ pre{white-space:pre-wrap;background:#f5f5f5;padding:.6rem;font-size:.85rem}
 .settings{columns:16rem;font:.85rem/1.5 monospace;padding-left:1.2rem}
 @media(max-width:30rem){body{padding:.6rem}
 figure,.plots figure,.curves figure{flex-basis:100%;max-width:none} th,td{padding-right:.6rem}}
-@media print{body{max-width:none;padding:0;font-size:11pt} .plots figure{flex-basis:40%} .curves figure{flex-basis:30%}
+@media print{body{max-width:none;padding:0;font-size:11pt} .plots figure{flex-basis:40%}
+.curves figure{flex-basis:30%}
 figure,tr,pre{break-inside:avoid} h2,h3{break-after:avoid}}
 """
 
@@ -797,7 +804,6 @@ def try_writers(
 ):
     "Writes one made-up frame in every way the results will be, and removes it; raises `TTPError` where that fails."
     folder = Path(folder)
-    made = [f for f in (folder, *folder.parents) if not f.exists()]
     for name in ('overlay.mp4', 'report.html', 'profile.safetensors', 'profile.json'):
         if (folder/name).is_dir(): raise TTPError(f'{folder/name} is a folder, where a file is to be written: move it, '
                                                   'or choose another output folder.')
@@ -806,11 +812,9 @@ def try_writers(
     skel = Skeleton('shank', ('right_knee', 'right_ankle'))    # what a height can be compared with
     made_up = Result(skel, [0], [0.], kp, kp[..., 0], None, None, [[9, 9, 30, 40]], (64, 48), {'height': 1.75})
     trial = folder/f'.overlay.mp4.{os.getpid():x}.part'        # removed with what killed runs leave behind
-    try:
-        export(made_up, trial, formats)
-        write_overlay(made_up, frames, trial/'overlay.mp4')
-        write_report(made_up, {}, frames, trial/'report.html')
-    finally:
-        shutil.rmtree(trial, ignore_errors=True)
-        for empty in made:
-            with suppress(OSError): empty.rmdir()              # what may still be refused leaves no folder
+    with leave_no_empty(folder):                               # what may still be refused leaves no folder
+        try:
+            export(made_up, trial, formats)
+            write_overlay(made_up, frames, trial/'overlay.mp4')
+            write_report(made_up, {}, frames, trial/'report.html')
+        finally: shutil.rmtree(trial, ignore_errors=True)

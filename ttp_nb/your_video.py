@@ -923,7 +923,10 @@ def answer_video(
     kept = {**identity, 'frames': len(video), 'size': list(video.size)}
     key = json_checksum({k: v for k, v in kept.items() if k != 'source'})
     work = open_work(job.out, kept, resume, say)
-    boxes, notes = person_in(video, work, job.box, progress, key, say)
+    try: boxes, notes = person_in(video, work, job.box, progress, key, say)
+    except TTPError:
+        if [p.name for p in work.iterdir()] == ['job.json']: clear_work(job.out)   # there is nothing to go on with
+        raise
     for line in notes: say(line)
     with tqdm(disable=not progress, desc=job.mode, unit='step') as bar:
         task = make_task(job, video, boxes, trained, start, work, bar, key, say)
