@@ -245,7 +245,9 @@ def train_command(
     run = train_recipe(recipe, args.device, say, command=args.command_line)
     if recipe.authors_rules:
         say(f'All people were trained on, nothing was chosen. Weights: {recipe.out}/last.safetensors')
-    else: say(f'Best on validation {"frames" if recipe.init else "people"}: {run.best:.2f} PCK@0.2. Weights: {recipe.out}/best.safetensors')
+    else:
+        held = 'frames' if recipe.init else 'people'
+        say(f'Best on validation {held}: {run.best:.2f} PCK@0.2. Weights: {recipe.out}/best.safetensors')
 
 
 def reproduce_command(
@@ -691,7 +693,8 @@ CODES = ("ttp COMMAND --help explains a command and gives an example.\n\nexit co
          "  143  ended from outside (SIGTERM); likewise")
 
 # %% ../nbs/library/53_cli.ipynb #b878e6b5
-LABELLED_JOINTS = ('', "which joints to label: coco17, penn13, all, or a skeleton.yaml of your own (default: COCO's where "
+LABELLED_JOINTS = ('', 'which joints to label: coco17, penn13, all, or a skeleton.yaml of your own '
+                   "(default: COCO's where "
                        'the model finds them, else all)')
 
 

@@ -416,7 +416,8 @@ def check_confidence(
 )->dict: # what was kept
     "How well a network's confidence holds on labelled people; raises `TTPError` where it has none."
     model, fitted = load_model(path), confidence_of(path, views)
-    if fitted is None: raise TTPError(f'{path}: its card says nothing of confidence with {views} views; run `calibrate`.')
+    if fitted is None:
+        raise TTPError(f'{path}: its card says nothing of confidence with {views} views; run `calibrate`.')
     seen = look_at_people(model, people, spoilt=False, views=views, progress=progress)
     found = kept_of(seen, [fitted.of_signs(one.signs) for one in seen])
     return keep_found(kept, {'network': file_sha256(path), 'views': views, **found})

@@ -403,7 +403,8 @@ def source_video(
         raise TTPError(f'{path} is not the video that was labelled, it only has its name.')
     video = open_frames(path, strict=False)
     try: first, last = map(float, about.get('frames', (0, np.inf)))
-    except (TypeError, ValueError): raise TTPError(f'{folder}: the labels do not say which frames were looked at.') from None
+    except (TypeError, ValueError):
+        raise TTPError(f'{folder}: the labels do not say which frames were looked at.') from None
     return video[int(np.searchsorted(video.index, first)):int(np.searchsorted(video.index, last, 'right'))]
 
 # %% ../nbs/library/34_recipe_runs.ipynb #a0729c45
@@ -432,7 +433,8 @@ def own_parts(
     seen = clips[0].vis.any(1)
     clip, bare = (taken_from(clips[0], np.flatnonzero(some)) for some in (seen, ~seen))
     held, rest = frames_apart(clip, 5)
-    if held is None and say: say(f'{len(clip)} labelled frames are too few to hold one out: the error after is not told.')
+    if held is None and say:
+        say(f'{len(clip)} labelled frames are too few to hold one out: the error after is not told.')
     numbers = [frame_number(path) for path in image_paths(clips[0].frames)]
     other = labelled_video(data.root, numbers, say) if Path(data.root).suffix == '.json' else None
     labelled = held_in_memory([rest])
