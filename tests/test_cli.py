@@ -323,7 +323,7 @@ def test_unwritable_folders(ttp, command, root, model, tmp_path, monkeypatch):
 def test_checking_a_folder_leaves_nothing(tmp_path):
     (tmp_path/'has').mkdir(); (tmp_path/'has'/'it.txt').write_text('x')
     check_folder(tmp_path/'has'); check_folder(tmp_path/'new')
-    assert [p.name for p in (tmp_path/'has').iterdir()]==['it.txt'] and not list((tmp_path/'new').iterdir())
+    assert [p.name for p in (tmp_path/'has').iterdir()]==['it.txt'] and not (tmp_path/'new').exists()
 
 @pytest.mark.parametrize('device', ['warp9', 'cpu:x', '', *([] if torch.cuda.is_available() else ['cuda', 'cuda:1']),
                                     *([] if torch.backends.mps.is_available() else ['mps'])])

@@ -361,22 +361,22 @@ def test_mutated_skeletons(tmp_path):
 
 
 def test_mutated_recipes(tmp_path):
-    "60 recipes, ours and the authors': read and written back as they are, or refused."
+    "120 recipes, ours and the authors': read and written back as they are, or refused."
     g, read = np.random.default_rng(7), 0
     write_recipe(Recipe(), tmp_path/'r.yaml')
     ours = yaml.safe_load((tmp_path/'r.yaml').read_bytes())
     theirs = {'DATASET':{'DATASET':'penn','ROOT':'x','FLIP':True}, 'MODEL':{'IS_IMM':True,'NUM_MAPS':30,
         'EXTRA':{'COMBATTN':True}}, 'TRAIN':{'LR':.001,'LR_STEP':[90,120]}}
-    for k in range(60):
+    for k in range(120):
         tree = mutated_tree(ours if k%2 else theirs, g)
         text = yaml.safe_dump(tree).encode()
-        (tmp_path/'r.yaml').write_bytes(text if k<40 else mutated_bytes(text, g))
+        (tmp_path/'r.yaml').write_bytes(text if k<80 else mutated_bytes(text, g))
         recipe = tried(read_recipe, tmp_path/'r.yaml')
         if recipe is None: continue
         write_recipe(recipe[0], tmp_path/'t.yaml')
         assert read_recipe(tmp_path/'t.yaml')==(recipe[0], [])
         read += 1
-    assert 5<read<60 and sorted(p.name for p in tmp_path.iterdir())==['r.yaml','t.yaml']
+    assert 5<read<120 and sorted(p.name for p in tmp_path.iterdir())==['r.yaml','t.yaml']
 
 
 def test_mutated_key_values(tmp_path):

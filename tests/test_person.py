@@ -146,7 +146,7 @@ def test_boxes_go_by_the_number_in_the_source_or_by_the_name(tmp_path, lost):
         (tmp_path/name).write_text('\n'.join(head+lines))
         boxes,notes = person_boxes(frames, tmp_path/name, lambda f: [])
         assert boxes.tolist()==want, name
-        assert f'{len(lost)} boxes passed over' in notes[0] and ', '.join(head and map(str, lost)) in notes[0].replace(
+        assert f"{len(lost)} box{'es' if len(lost)>1 else ''} passed over" in notes[0] and ', '.join(head and map(str, lost)) in notes[0].replace(
             '.png', '').replace('f/', '').replace('000', '').replace('00', '')
     (tmp_path/'b.json').write_text(json.dumps([b for *_,b in one_each]))
     assert person_boxes(frames, tmp_path/'b.json', lambda f: [])[0].tolist()==want
@@ -429,7 +429,7 @@ def test_nobody():
 def test_rarely_seen_and_others_are_noted():
     see = lambda f: ([box(40)] if number(f) in (0,9) else [])+([box(110, h=30)] if number(f)==3 else [])
     b,notes = find_person(numbered(30), see, every=1)
-    assert '2 people' in notes[0] and '--box at:110,60,3 (seen 1 times)' in notes[1]
+    assert '2 people' in notes[0] and '--box at:110,60,3 (seen 1 time)' in notes[1]
     assert 'up to 8 frames' in notes[2] and 'less than half' in notes[3]
     other,_ = person_boxes(numbered(30), 'at:110,60,3', see, every=1)
     assert np.allclose(other, box(110, h=30)[:4])
