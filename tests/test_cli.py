@@ -800,7 +800,7 @@ def test_several_videos_interrupted_go_on(many, tmp_path, monkeypatch):
 
 def test_a_profile_of_one_for_the_others(many, tmp_path, monkeypatch):
     with monkeypatch.context() as m:
-        m.setattr('ttp_nb.guard.got_worse', lambda now, before: '')
+        m.setattr('ttp_nb.guard.got_worse', lambda *_: '')
         assert many('a.mp4', 'personalization.batch', 3, mode='offline', out='first').code==0
     r = many('a.mp4', 'b.mp4', profile='first/profile.safetensors')
     assert r.code==0

@@ -30,7 +30,7 @@ def call(d, tmp_path, monkeypatch):
     (tmp_path/'tmp').mkdir(); (tmp_path/'here').mkdir()
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path/'tmp'))
     monkeypatch.chdir(tmp_path/'here')
-    monkeypatch.setattr(guard, 'got_worse', lambda now, before: '') # what there is to learn from noise?
+    monkeypatch.setattr(guard, 'got_worse', lambda *_: '') # what there is to learn from noise?
     monkeypatch.setattr(your_video, 'write_report', lambda r, s, f, path, raw: path.write_text(json.dumps(s)))
     def call(source=FRAMES, box=BOX, **how):
         return personalize(source, box, **dict(model=d/'m.safetensors', mode='none', batch=3, progress=False) | how)

@@ -34,7 +34,7 @@ def d(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     "Reports and trials are other tests' business; and what is there to learn from noise?"
-    monkeypatch.setattr(guard, 'got_worse', lambda now, before: '')
+    monkeypatch.setattr(guard, 'got_worse', lambda *_: '')
     monkeypatch.setattr(your_video, 'try_writers', lambda *a: None)
     monkeypatch.setattr(your_video, 'write_report', lambda r, s, f, path, raw: path.write_text(json.dumps(s)))
 
@@ -337,7 +337,7 @@ def lines_so_far(out):
     return path.read_bytes().count(b'\n') if path.exists() else 0
 
 def test_what_the_guard_refuses(live, monkeypatch):
-    monkeypatch.setattr(guard, 'got_worse', lambda now, before: 'it got worse')
+    monkeypatch.setattr(guard, 'got_worse', lambda *_: 'it got worse')
     result,_,out = live(iter(FRAMES))
     assert 'it got worse' in result.about['guard']['why'] and np.array_equal(result.kp, result.before_kp)
     assert not (out/'profile.safetensors').exists()

@@ -123,7 +123,7 @@ for line in sys.stdin:
     if not pid:
         os.dup2(2, 1)
         # offline the guard is content, whatever the numbers are here; online it rolls back as it likes
-        guard.got_worse = watchful if 'online' in argv else lambda now, before: ''
+        guard.got_worse = watchful if 'online' in argv else lambda *_: ''
         if moment: plant(*moment)
         try: code = cli.main(argv)
         except SystemExit as e: code = e.code

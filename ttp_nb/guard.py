@@ -120,9 +120,11 @@ WORSE = {'loss': 'the loss on frames kept apart rose',
 def got_worse(
     now:Quality, # of the adapted network
     before:Quality, # of the trained one, on the same frames
+    margin:float=0., # a rise within this share is none
 )->str: # what got worse, in words; '' if nothing
     "Compares two networks on a person; what is not a number is worse."
-    return ', '.join(said for name, said in WORSE.items() if not getattr(now, name) <= getattr(before, name))
+    def rose(name): return not getattr(now, name) <= (1 + margin) * getattr(before, name)
+    return ', '.join(said for name, said in WORSE.items() if rose(name))
 
 # %% ../nbs/library/40_guard.ipynb #490e8edb
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class GuardConfig:
     every:int = 12 # steps (online: frames) from check to check
     patience:int = 3 # offline: checks without a lower loss on frames kept apart, then it stops
     chances:int = 3 # times it is rolled back in a row, then it stops
+    margin:float = .2 # of self-training: a measure that rose within this share did not; of reconstruction 0
 
 
 class Guard:
@@ -149,6 +152,7 @@ class Guard:
     ):
         self.model, self.opt, self.source, self.views = model, opt, source, views
         self.cfg, self.mirrored = cfg, mirrored
+        self.margin = cfg.margin if views else 0.
         self.checks = []              # measures at each check
         self.events = []              # from, to and why of each rollback
         self.stopped = ''             # why it ended
@@ -195,7 +199,7 @@ def check(self:Guard,
         self.before = self.measure(self.source, asked, apart)
     now = self.measure(self.model, asked, apart)
     self.checks.append({'step': step, 'now': asdict(now), 'before': asdict(self.before)})
-    if why := got_worse(now, self.before): return self.back(step, why)
+    if why := got_worse(now, self.before, self.margin): return self.back(step, why)
     self.hold(step)
     self.idle = 0 if now.loss < self.lowest else self.idle + 1
     self.lowest = min(self.lowest, now.loss)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OURS', 'WAYS', 'real_people', 'joint_errors', 'measured_people', 'clip_errors', 'real_ways', 'gain_rows', 'gain_over',
-           'said_gain', 'on_test_people', 'relative_costs', 'pull_back', 'guarded_errors', 'guarded_people']
+           'said_gain', 'on_test_people', 'relative_costs', 'guarded_errors', 'guarded_people']
 
 # %% ../nbs/library/49_real_gain.ipynb #ba99c15a
 import re
@@ -13,17 +13,12 @@ from pathlib import Path
 from time import process_time
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from .basics import rng_for
-from .imm import marginal_keypoints
 from .skeletons import PEOPLE18
 from .joint_model import JointModel
 from .metrics import bootstrap, clip_pck, pck, torso_size
 from .clips import Clip, in_memory, predict
-from .pairs import make_pairs, no_augmentation
 from .checkpoints import load_model
 from .personalization import TTPConfig, self_training
 from .real_data import jhmdb_clips, read_clips, with_joints_of
@@ -163,30 +158,6 @@ def relative_costs(
     plain = cost(predict, model, clip)
     return {who: round(cost(clip_scenarios, model, clip, scenarios, cfg) / plain - 1, 1)
             for who, (cfg, scenarios) in ways.items()}
-
-# %% ../nbs/library/49_real_gain.ipynb #1821d32b
-def pull_back(
-    model:JointModel, # trained
-    clip:Clip, # a person
-    away:float, # cells of the heatmap a keypoint is moved
-    pairs:int=32, # of frames, one keypoint moved in each
-    apart:int=10, # frames between a target and its reference
-    seed:int=0, # of frames, keypoints and directions
-)->float: # mean cosine; 1: straight back
-    "Whether the reconstruction pulls a keypoint back to where the network had put it."
-    rng = rng_for(seed, 'pull', clip.name)
-    items = [(clip, int(t), int(t) + apart) for t in rng.integers(0, len(clip) - apart, pairs)]
-    crops = make_pairs(items, no_augmentation(pairs), model.cfg.size)
-    with torch.no_grad(): kp = marginal_keypoints(model.pose(crops.target)[1])   # (B,K,2)
-    at = torch.arange(pairs), torch.from_numpy(rng.integers(0, kp.shape[1], pairs))
-    angle = torch.from_numpy(rng.uniform(0, 2 * np.pi, pairs)).float()
-    way = torch.stack([angle.cos(), angle.sin()], -1)                            # (B,2)
-    kp[at] += away * way
-    kp.requires_grad_()
-    differences = model.perceptual.differences(model.render(kp, crops.reference), crops.target)
-    loss = (differences / model.perceptual.mean.clamp(min=1e-12)).sum()          # its normalisers stay
-    gradient, = torch.autograd.grad(loss, kp)
-    return F.cosine_similarity(-gradient[at], -way, dim=-1).mean().item()
 
 # %% ../nbs/library/49_real_gain.ipynb #31c6eeb2
 def guarded_errors(
