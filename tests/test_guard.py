@@ -8,7 +8,7 @@ from tiny import first, noise_clip, person, same_weights, tiny_model, weights
 from ttp_nb.clips import Clip, pick, predict
 from ttp_nb.guard import (Guard, GuardConfig, GuardedAdaptation, Quality, got_worse, guarded, quality, set_apart,
                           spread)
-from ttp_nb.personalization import TTPConfig, offline, online
+from ttp_nb.personalization import TTPConfig, offline, online, self_training
 from ttp_nb.skeletons import Skeleton
 
 FAST, RULE = TTPConfig(batch=3, lr=1e-2), GuardConfig(apart=4, every=4)
@@ -246,6 +246,13 @@ def test_what_is_not_a_number_is_worse(field):
     good = Quality(1., 1., 1.)
     assert got_worse(good, good)=='' and got_worse(replace(good, **{field: .9}), good)==''
     for bad in (1.0001, float('nan'), float('inf')): assert got_worse(replace(good, **{field: bad}), good)
+    for bad in (1.2001, float('nan'), float('inf')): assert got_worse(replace(good, **{field: bad}), good, .2)
+    assert got_worse(replace(good, **{field: 1.1999}), good, .2)==''
+
+def test_the_margin_is_for_self_training_only(model, clip):
+    for cfg,margin in ((TTPConfig(), 0.), (self_training(), GuardConfig().margin), (self_training(self_supervised_weight=1.), 0.)):
+        assert GuardedAdaptation(model, clip, cfg).guard.margin==margin
+    assert GuardedAdaptation(model, clip, self_training(), GuardConfig(margin=.05)).guard.margin==.05
 
 def test_picked_frames_are_predicted_as_in_the_clip(model, clip):
     part = pick(clip, np.array([2, 5]))

@@ -368,6 +368,15 @@ def test_self_training_moves_what_finds_keypoints_only(run, model):
     assert same(run(model, person(0), SELF), r)
 
 @both
+def test_a_trunk_that_rests(run, model):
+    "Only the head moves; a step is the same as of a trunk with a learning rate too small to matter."
+    was,resting = weights(model),run(model, person(0), replace(SELF, trunk_rate=0.))
+    moved = {k.split('.')[0] for k,v in weights(resting.model).items() if not torch.equal(v, was[k])}
+    assert moved=={'head'}
+    slow = run(model, person(0), replace(SELF, trunk_rate=1e-12))
+    assert np.allclose(slow.losses, resting.losses, rtol=1e-4)
+
+@both
 def test_self_training_does_not_look_at_labels_or_weights_of_the_clip(run, model):
     c = person(2)
     assert same(run(model, no_joints(c), SELF), run(model, replace(c, weight=np.full(c.vis.shape, .1)), SELF))

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['OURS', 'WAYS', 'real_people', 'joint_errors', 'measured_people', 'clip_errors', 'real_ways', 'gain_rows', 'gain_over',
-           'said_gain', 'on_test_people', 'relative_costs', 'guarded_errors', 'guarded_people']
+           'said_gain', 'baseline_errors', 'baseline_people', 'smoothed_people', 'on_test_people', 'on_drawn_people',
+           'relative_costs', 'guarded_errors', 'guarded_people', 'view_disagreement', 'disagreements']
 
 # %% ../nbs/library/49_real_gain.ipynb #ba99c15a
 import re
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from time import process_time
 
@@ -20,9 +22,12 @@ from .joint_model import JointModel
 from .metrics import bootstrap, clip_pck, pck, torso_size
 from .clips import Clip, in_memory, predict
 from .checkpoints import load_model
-from .personalization import TTPConfig, self_training
+from .personalization import TTPConfig, answer, self_training
+from .drawn_people import new_people
 from .real_data import jhmdb_clips, read_clips, with_joints_of
-from .guard import guarded
+from .motion import filtered
+from .guard import GuardConfig, guarded
+from .baselines import LEARNED_BASELINES
 from .experiments import clip_scenarios, evaluate, number, read_predictions
 from .evidence import Lab, once
 
@@ -127,6 +132,52 @@ def said_gain(
     "A gain as tables say it."
     return '{} [{}, {}]'.format(*(format(v, form) for v in bootstrap(changes)))
 
+# %% ../nbs/library/49_real_gain.ipynb #7cef5dd9
+def baseline_errors(
+    model:JointModel, # trained
+    clip:Clip, # with joints
+    who:str, # of `LEARNED_BASELINES`
+    cfg:TTPConfig, # rates, steps, augmentation, views of the answers
+)->dict: # `joint_errors` 'before' and 'offline'
+    "A clip answered before and after learning by a baseline."
+    learned = LEARNED_BASELINES[who](model, clip, cfg)
+    answers = {'before': predict(model, clip), 'offline': answer(learned, clip, views=cfg.answer_views)}
+    return {s: {k: number(v) for k, v in joint_errors(clip, kp).items()} for s, (kp, _) in answers.items()}
+
+
+def baseline_people(
+    lab:Lab, # where
+    clips:list, # with joints
+    weights, # path of the network
+    name:str, # of the file, without .json
+    rates:tuple=(3e-5, 1e-4), # of learning
+)->dict: # baseline and rate -> `baseline_errors` of each clip, and its name; NAME.json
+    "What baselines that learn do on real people; goes on where it was stopped."
+    model, found = load_model(weights), {}
+    for who, lr in product(LEARNED_BASELINES, rates):
+        cfg, rows = replace(OURS, lr=lr), []
+        for clip in tqdm(clips, who, disable=not lab.progress):
+            settings = {'baseline': who, **asdict(cfg)}
+            errors = once(lab, name, model, in_memory(clip), settings, baseline_errors, who, cfg)
+            rows.append({'name': clip.name, **errors})
+        found[f'{who}, lr {lr:g}'] = rows
+    return lab.keep(name, found)
+
+
+def smoothed_people(
+    lab:Lab, # where
+    clips:list, # with joints
+    folder:str, # below the lab's `out`, where `measured_people` put their answers
+    name:str, # of the file, without .json
+    hz:float=6., # cut-off of Butterworth's filter
+    fps:float=30., # frames a second
+)->list: # of `clip_errors`, every answer filtered; NAME.json
+    "What every clip scores where the answers are filtered over time."
+    def smooth(kp): return filtered(kp, np.arange(len(kp)) / fps, hz=hz)
+    def errors(clip, kp): return {k: number(v) for k, v in joint_errors(clip, smooth(kp)).items()}
+    return lab.keep(name, [{'name': clip.name, **{s: errors(clip, kp) for s, (kp, _) in
+                            read_predictions(Path(lab.out) / folder / 'predictions', clip).items()}} for clip in clips])
+
 # %% ../nbs/library/49_real_gain.ipynb #51ff0330
 def on_test_people(
     lab:Lab, # where
@@ -141,6 +192,21 @@ def on_test_people(
     scenarios = 'views', 'offline', 'online'
     return lab.keep(name, {data: measured_people(lab, clips, weights, f'{name}/{data}', OURS, scenarios)
                            for data, clips in people.items()})
+
+# %% ../nbs/library/49_real_gain.ipynb #64c7e3e1
+def on_drawn_people(
+    lab:Lab, # where
+    weights, # path of the network
+    name:str, # of the file, without .json
+    n:int=12, # people of each kind
+    frames:int=24, # of each
+)->dict: # kind -> `clip_errors` of each clip; NAME.json
+    "What `OURS` does to drawn test people; goes on where it was stopped."
+    def people(gap): return [with_joints_of(clip, PEOPLE18) for clip in
+                             new_people('drawn', 'test', n, gap, seed=2, frames=frames)]
+    scenarios = 'views', 'offline', 'online'
+    return lab.keep(name, {kind: measured_people(lab, people(gap), weights, f'{name}/{kind}', OURS, scenarios)
+                           for kind, gap in (('known clothes', 0.), ('new clothes', 1.))})
 
 # %% ../nbs/library/49_real_gain.ipynb #328d86a2
 def relative_costs(
@@ -164,9 +230,10 @@ def guarded_errors(
     model:JointModel, # trained
     clip:Clip, # with joints
     cfg:TTPConfig=OURS, # how to personalise
+    watch:GuardConfig=GuardConfig(), # how to watch
 )->dict: # `joint_errors` 'guarded'; why it was taken back, or ''; times rolled back; the guard's last check
     "A clip personalised offline under guard."
-    done = guarded(model, clip, 'offline', cfg)
+    done = guarded(model, clip, 'offline', cfg, watch)
     checks = done.run.guard.checks
     return {'guarded': {k: number(v) for k, v in joint_errors(clip, done.kp).items()}, 'why': done.why,
             'rolled': len(done.run.guard.events), 'last': checks[-1] if checks else {}}
@@ -178,10 +245,33 @@ def guarded_people(
     weights, # path of the network
     name:str, # of the file, without .json
     cfg:TTPConfig=OURS, # how to personalise
+    watch:GuardConfig=GuardConfig(), # how to watch
 )->list: # `guarded_errors` of each clip, and its name; NAME.json
     "What the guard does on real people; goes on where it was stopped."
     model, rows = load_model(weights), []
     for clip in tqdm(clips, 'people', disable=not lab.progress):
-        found = once(lab, name, model, in_memory(clip), asdict(cfg), guarded_errors, cfg)
+        settings = {**asdict(cfg), 'watch': asdict(watch)}
+        found = once(lab, name, model, in_memory(clip), settings, guarded_errors, cfg, watch)
         rows.append({'name': clip.name, **found})
     return lab.keep(name, rows)
+
+# %% ../nbs/library/49_real_gain.ipynb #bfa918ff
+def view_disagreement(
+    clip:Clip, # the person
+    folder, # with its predictions, 'before' and 'views'
+)->float: # percent of the box's side
+    "How far the answers to the frames as they are lie from the consensus of ten views, in the mean."
+    found = read_predictions(folder, clip)
+    far = np.linalg.norm(found['before'][0] - found['views'][0], axis=-1)                       # (T,J) pixels
+    side = (clip.boxes[:, 2:] - clip.boxes[:, :2]).max(1)                                       # (T,)
+    return float(100 * (far / side[:, None]).mean())
+
+
+def disagreements(
+    lab:Lab, # where
+    name:str, # of the file, without .json
+    people:dict, # who -> clips, and the folder below the lab's `out` where `measured_people` put their answers
+)->dict: # who -> name of a clip -> `view_disagreement`; NAME.json
+    "How far views disagree on people that were measured before."
+    return lab.keep(name, {who: {clip.name: view_disagreement(clip, Path(lab.out) / folder / 'predictions')
+                                 for clip in clips} for who, (clips, folder) in people.items()})
