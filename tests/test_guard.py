@@ -250,7 +250,8 @@ def test_what_is_not_a_number_is_worse(field):
     assert got_worse(replace(good, **{field: 1.1999}), good, .2)==''
 
 def test_the_margin_is_for_self_training_only(model, clip):
-    for cfg,margin in ((TTPConfig(), 0.), (self_training(), GuardConfig().margin), (self_training(self_supervised_weight=1.), 0.)):
+    both = self_training(self_supervised_weight=1.)
+    for cfg,margin in ((TTPConfig(), 0.), (self_training(), GuardConfig().margin), (both, 0.)):
         assert GuardedAdaptation(model, clip, cfg).guard.margin==margin
     assert GuardedAdaptation(model, clip, self_training(), GuardConfig(margin=.05)).guard.margin==.05
 
