@@ -26,6 +26,7 @@ from .basics import TTPError, atomic_path
 from .run_folders import run_lock
 from .images import Frames, counted
 from .video import UnusableInput, input_errors, open_frames
+from .recipe_runs import personalization_settings
 from .motion import read_filter
 from .choosing import Excerpt, ask_person, spread_over
 from .exports import Result, export
@@ -33,7 +34,6 @@ from .report import judge, side_by_side
 from .your_video import (
     FILES, VideoJob, check_request, check_skeleton, check_source, clear_exports, interrupted_job,
     model_path, outcome, personalize_video)
-from .cli import personalization_settings
 
 # %% ../nbs/library/56_one_call.ipynb #13e66e4c
 def opened(
