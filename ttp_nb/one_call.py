@@ -216,9 +216,10 @@ def personalize(
 )->PersonalizedVideo: # .keypoints (T,J,2) x,y in pixels, .before, .confidence (T,J), .joints, .verdict, .save(folder)
     """Finds the joints of the person in a video, by a network that is personalised to them without labels.
 
-    Nothing is written but temporary files, until `.save(folder)`; help('ttp_nb.PersonalizedVideo') says what else comes
-    back. Raises `UnusableInput` for a source that cannot be
-    read or in which nobody is found, another `TTPError` for what does not fit. One person, seen most of the time.
+    One person, seen most of the time. Frames are RGB; OpenCV's are BGR, and frame[..., ::-1] turns one round.
+    Nothing is written but temporary files, until `.save(folder)`; help('ttp_nb.PersonalizedVideo') says what else
+    comes back. Raises `UnusableInput` for a source that cannot be read or in which nobody is found, another
+    `TTPError` for what does not fit; both are in ttp_nb.
     """
     given = {name: value for name, value in locals().items() if name not in ('source', 'settings')} | settings
     folder = TemporaryDirectory(prefix='ttp_', ignore_cleanup_errors=True)

@@ -537,7 +537,8 @@ def personalize_stream(
 ): # yields (H,W,3) frame, (J,2) x,y in pixels of the frame, (J,) confidence 0..1; NaN and 0 where nobody is seen
     """Finds the joints of a person in a stream, frame by frame as they come, in a memory that does not grow.
 
-    Writes nothing. Raises `UnusableInput` for a source that cannot be read, another `TTPError` for what does not fit.
+    For a loop: `for frame, keypoints, confidence in personalize_stream(frames): ...`. Writes nothing. Raises
+    `UnusableInput` for a source that cannot be read, another `TTPError` for what does not fit; both are in ttp_nb.
     """
     changes = [word for name, value in settings.items() for word in (f'personalization.{name}', str(value))]
     weights = model_path(model)
