@@ -517,7 +517,8 @@ def test_an_arm_that_passes_straight_up_does_not_jump():
     y = np.array([160., 175, -175, np.nan, -160, 178])
     want = [160, 175, 185, np.nan, 200, 178]
     assert np.array_equal(report._going_on(y), want, equal_nan=True) and y[2]==-175
-    assert np.isnan(report._going_on(y*np.nan)).all() and report._going_on(np.array([10., 170, 10])).tolist()==[10,170,10]
+    assert np.isnan(report._going_on(y*np.nan)).all()
+    assert report._going_on(np.array([10., 170, 10])).tolist()==[10,170,10]
 
 @pytest.mark.parametrize('about,said', [(dict(mode='none'), True), (dict(guard=dict(why='it got worse')), True),
                                         (dict(mode='offline', guard=dict(why='')), False)])
