@@ -233,6 +233,27 @@ except TTPError as error: print(error)''', tmp_path)
     for words in ('your.mp4', '\namber\n', '0.3 s: [', '1.0 s: [', 'angles.csv'): assert words in said, words
     assert '1.1 s' not in said
 
+def test_frames_one_by_one_from_help_alone(d, tmp_path):
+    "What help(personalize) and help(personalize_stream) say of frames that somebody else reads: a loop of OpenCV's."
+    write_mp4(tmp_path/'my.mp4', FRAMES, 10)
+    said = run_script(f'''
+import cv2
+from ttp_nb import personalize, personalize_stream
+def frames():
+    video = cv2.VideoCapture('my.mp4')
+    while True:
+        there, frame = video.read()
+        if not there: return
+        yield frame[..., ::-1]
+how = dict(box=(15, 8, 60, 52), model={str(d/'m.safetensors')!r}, mode='none')
+found = personalize(frames(), fps=10, **how)
+print(found.keypoints.shape, found.confidence.shape, found.before.shape, found.times[-1], *found.joints)
+for frame, keypoints, confidence in personalize_stream(frames(), **how):
+    print(frame.shape, keypoints.shape, confidence.min() >= 0)
+print(found.save('results').resolve() / 'keypoints.json')''', tmp_path).splitlines()
+    assert said[0].startswith('(12, 13, 2) (12, 13) (12, 13, 2) 1.1 ') and 'right_knee' in said[0]
+    assert said[1:13]==['(64, 80, 3) (13, 2) True']*12 and Path(said[13]).is_file()
+
 def test_help_says_what_comes_back():
     said = run_script("import ttp_nb; help(ttp_nb); help(ttp_nb.PersonalizedVideo)", None)
     for words in ("found = personalize('my.mp4')", 'print(found.verdict)', "found.save('output/my')", 'ttp --help',

@@ -143,6 +143,15 @@ def test_no_module_imports_a_later_one(path):
     not_before = [m for m in used if number(EXPORTED[m])>=number(EXPORTED[path.stem])]
     assert not not_before, f'{path.name} imports {not_before}'
 
+IMPORTERS = {'import_module', '__import__', 'spec_from_file_location'}
+
+@pytest.mark.parametrize('path', [p for p in MODULES if p.stem!='help_texts'], ids=stem)
+def test_no_module_is_imported_by_its_name(path):
+    "The order above is that of import statements; only the package's front door looks modules up by name."
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    words = {getattr(n, 'id', None) or getattr(n, 'attr', None) for n in ast.walk(tree)}
+    assert not words & IMPORTERS, f'{path.name} uses {words & IMPORTERS}: put it on a page after what it needs'
+
 def test_imports_are_seen():
     "The two tests above rest on this parser."
     for src in ('%matplotlib inline\nfrom ttp_nb.skeletons import *',

@@ -168,7 +168,7 @@ def test_measures_of_raw_joints():
 
 
 def test_what_became_of_the_adaptation():
-    assert adapting_said(dict(why='a. b.'))=='Returned unadapted, because a. b.'
+    assert adapting_said(dict(why='a. b.')).startswith('Returned unadapted, because a. b. The joints are those')
     assert adapting_said(STORY).startswith('Adapted: 3 steps, offline, rolled back 1 time')
     for s in ({}, dict(losses=None, checks=None), dict(losses=[1.]), dict(losses=[1.], stopped='x'), STORY):
         assert adapting_said(s).count('.')>=1 and '..' not in adapting_said(s)
@@ -512,6 +512,22 @@ def test_angles_where_they_were_asked_for(tmp_path, skel, n):
     if n: assert '0 in line, no sign' in got.text and '°' in got.text
     nothing = replace(r, kp=r.kp*np.nan, about=r.about|dict(exports=['angles']))
     assert 'nan' not in page_of(tmp_path, nothing, STORY).text.split()
+
+def test_an_arm_that_passes_straight_up_does_not_jump():
+    y = np.array([160., 175, -175, np.nan, -160, 178])
+    want = [160, 175, 185, np.nan, 200, 178]
+    assert np.array_equal(report._going_on(y), want, equal_nan=True) and y[2]==-175
+    assert np.isnan(report._going_on(y*np.nan)).all()
+    assert report._going_on(np.array([10., 170, 10])).tolist()==[10,170,10]
+
+@pytest.mark.parametrize('about,said', [(dict(mode='none'), True), (dict(guard=dict(why='it got worse')), True),
+                                        (dict(mode='offline', guard=dict(why='')), False)])
+def test_what_moved_where_nothing_was_adapted(tmp_path, about, said):
+    "Filling and filtering move joints as well: that is not what was learned."
+    r = made(8)
+    r = replace(r, kp=r.before_kp+[1e-3,0], about=r.about|about)
+    text = page_of(tmp_path, r, STORY).text
+    assert ('Nothing was adapted: what moved was filled' in text)==said and 'less than 0.1\xa0%' in text
 
 def test_how_to_do_it_again(tmp_path):
     text = page_of(tmp_path, made(2, about=dict(source='a.mp4', content='ab'*32)), STORY).text

@@ -8,6 +8,7 @@ from ttp_nb.checkpoints import load_model, save_model
 from ttp_nb.cli import main
 from ttp_nb.clips import Clip, predict
 from ttp_nb.exports import read_keypoints
+from ttp_nb.recipe_runs import personalization_settings
 from ttp_nb.streams import Follower, Pipe, personalize_live, personalize_stream
 from ttp_nb.video import UnusableInput
 from ttp_nb.your_video import VideoJob
@@ -43,7 +44,7 @@ def live(d, quick, tmp_path):
     "A stream into a folder: the result and what was said."
     def live(source, out='out', box=TEXT, mode='online', command='', fps=None, **how):
         said = []
-        cfg = streams.personalization_settings(['personalization.batch', '2'], None, d/'m.safetensors')
+        cfg = personalization_settings(['personalization.batch', '2'], None, d/'m.safetensors')
         job = VideoJob('-', tmp_path/out, d/'m.safetensors', mode, box, cfg, command=command, fps=fps)
         return personalize_live(job, source, say=said.append, progress=False, **how),said,tmp_path/out
     return live
@@ -186,7 +187,7 @@ def test_weights_and_moments_go_on_from_stretch_to_stretch(d, quick, monkeypatch
     def weights(stretch):
         monkeypatch.setattr(streams, 'STRETCH', stretch)
         m = load_model(d/'m.safetensors')
-        cfg = streams.personalization_settings(['personalization.batch', '2'], None, d/'m.safetensors')
+        cfg = personalization_settings(['personalization.batch', '2'], None, d/'m.safetensors')
         learner = streams.Learner(VideoJob('-', d/'x', d/'m.safetensors', 'online', cfg=cfg), m, m)
         for frame in FRAMES: learner(frame, BOX)
         return learner

@@ -26,6 +26,7 @@ from .basics import TTPError, atomic_path
 from .run_folders import run_lock
 from .images import Frames, counted
 from .video import UnusableInput, input_errors, open_frames
+from .recipe_runs import personalization_settings
 from .motion import read_filter
 from .choosing import Excerpt, ask_person, spread_over
 from .exports import Result, export
@@ -33,7 +34,6 @@ from .report import judge, side_by_side
 from .your_video import (
     FILES, VideoJob, check_request, check_skeleton, check_source, clear_exports, interrupted_job,
     model_path, outcome, personalize_video)
-from .cli import personalization_settings
 
 # %% ../nbs/library/56_one_call.ipynb #13e66e4c
 def opened(
@@ -216,9 +216,10 @@ def personalize(
 )->PersonalizedVideo: # .keypoints (T,J,2) x,y in pixels, .before, .confidence (T,J), .joints, .verdict, .save(folder)
     """Finds the joints of the person in a video, by a network that is personalised to them without labels.
 
-    Nothing is written but temporary files, until `.save(folder)`; help('ttp_nb.PersonalizedVideo') says what else comes
-    back. Raises `UnusableInput` for a source that cannot be
-    read or in which nobody is found, another `TTPError` for what does not fit. One person, seen most of the time.
+    One person, seen most of the time. Frames are RGB; OpenCV's are BGR, and frame[..., ::-1] turns one round.
+    Nothing is written but temporary files, until `.save(folder)`; help('ttp_nb.PersonalizedVideo') says what else
+    comes back. Raises `UnusableInput` for a source that cannot be read or in which nobody is found, another
+    `TTPError` for what does not fit; both are in ttp_nb.
     """
     given = {name: value for name, value in locals().items() if name not in ('source', 'settings')} | settings
     folder = TemporaryDirectory(prefix='ttp_', ignore_cleanup_errors=True)

@@ -240,29 +240,32 @@ def opened_labels(
 STYLE = '''
 *{box-sizing:border-box} body{margin:0;font:15px/1.4 system-ui,sans-serif;background:#f4f4f2;color:#222}
 header,footer{display:flex;flex-wrap:wrap;gap:8px;align-items:center;padding:8px 12px}
-#how{flex:1;text-align:right} #error{color:#b00020;font-weight:600;width:100%}
+#how{flex:1;text-align:right;white-space:nowrap} #error{color:#b00020;font-weight:600;width:100%}
 main{display:flex;flex-wrap:wrap;gap:12px;padding:0 12px}
 svg{flex:1 1 480px;min-width:0;width:100%;height:72vh;background:#111;touch-action:none;user-select:none}
 ul{flex:0 1 210px;margin:0;padding:2px;list-style:none;columns:auto 200px;max-height:72vh;overflow:auto}
 li button{width:100%;text-align:left} li.at button{outline:2px solid #d97706}
 button{font:inherit;padding:4px 10px;border:1px solid #999;border-radius:6px;background:#fff;cursor:pointer}
-#done{background:#166534;color:#fff;border-color:#166534} progress{width:120px}
+#done{background:#166534;color:#fff;border-color:#166534} progress{flex:0 1 120px;min-width:40px}
 circle{cursor:grab;stroke:#fff} circle.v1{fill-opacity:.15}
 text{fill:#fff;paint-order:stroke;stroke:#000;pointer-events:none}
 line{stroke:#fff;stroke-opacity:.6;pointer-events:none} .right circle{fill:#e4572e} .left circle{fill:#2e86de}
 .mid circle{fill:#e0b000} li{break-inside:avoid}
-@media(max-width:640px){svg{height:96vw;flex-basis:100%} ul{flex:1 1 100%;columns:2;max-height:none}}'''
+@media(max-width:640px){body{display:flex;flex-direction:column} main{display:contents} progress{flex-basis:60px}
+svg{flex:none;height:96vw;width:auto;margin:0 12px} #keys{order:1} ul{order:2;flex:none;columns:2;max-height:none;
+padding:2px 12px} footer+footer{order:3} li button{font-size:13px;padding:6px} footer button{padding:8px 10px}}'''
 BODY = '''
 <header><b id="which"></b> <span id="state"></span> <progress id="bar"></progress> <span id="how"></span>
 <div id="error" role="alert"></div></header>
 <main><svg id="view" role="img" aria-label="the frame with its joints"></svg><ul id="joints"></ul></main>
-<footer><button id="back">&larr; back</button><button id="done">right as it is (Enter)</button>
+<footer id="keys"><button id="back">&larr; back</button><button id="done">right as it is (Enter)</button>
 <button id="next">next &rarr;</button><button id="out">leave this frame out</button>
 <button id="near">closer (+)</button><button id="far">wider (-)</button>
 <button id="finish">finished</button></footer>
-<footer>Drag what is wrong. A joint that is covered: choose it and press h. One that is not to be seen at all: x.
-v makes it visible again; so does a second tap on its name, one after the other. The arrows up and down choose a joint.
-Only frames that you called right are written as labels.</footer>'''
+<footer>Drag what is wrong; left and right are the person's own. A joint that is covered: choose it and press h
+(hidden). One that is not in the picture: x (not there). v: visible again. Without keys: tap a joint's name to choose
+it, and tap it again for hidden, not there, visible. The arrows up and down choose a joint. Where joints are crowded,
+closer shows more names. Only frames that you called right are written as labels.</footer>'''
 
 # %% ../nbs/library/57_own_labels.ipynb #ffa7b03b
 SCRIPT = '''
@@ -281,12 +284,14 @@ function show() {
   for (const [a, b] of S.limbs) { const [p, q] = [f.points[a], f.points[b]]; if (p[2] && q[2])
     put('line', svg, {x1: p[0], y1: p[1], x2: q[0], y2: q[1], 'stroke-width': r / 3}); }
   const order = [...S.joints.keys()].filter(j => j != joint).concat(joint);   // the chosen one lies on top
-  for (const j of order) { const name = S.joints[j], [x, y, v] = f.points[j]; if (!v) continue;
-    const g = put('g', svg, {class: side(name)});
-    const size = j == joint ? 1.35 * r : r, c = put('circle', g,
-      {cx: x, cy: y, r: size, 'stroke-width': r / 4, class: 'v' + v, 'data-j': j});
-    put('text', g, {x: x + 1.3 * r, y: y - .6 * r, 'font-size': 1.9 * r, 'stroke-width': r / 3}).textContent = name;
-    c.onpointerdown = e => { joint = j; drag = c; svg.setPointerCapture(e.pointerId); list(); e.preventDefault(); }; }
+  const there = order.filter(j => f.points[j][2]);
+  const middle = there.reduce((s, j) => s + f.points[j][0], 0) / there.length;
+  for (const j of there) { const name = S.joints[j], [x, y, v] = f.points[j], out = x < middle ? -1 : 1;
+    const g = put('g', svg, {class: side(name)}), size = j == joint ? 1.35 * r : r;
+    put('circle', g, {cx: x, cy: y, r: size, 'stroke-width': r / 4, class: 'v' + v, 'data-j': j});
+    if (j != joint && there.some(k => k != j && away(k, [x, y]) < 3 * r)) continue;   // no room for a name
+    put('text', g, {x: x + 1.5 * out * r, y: y - .6 * r, 'font-size': 1.9 * r, 'stroke-width': r / 3,
+      'text-anchor': out < 0 ? 'end' : 'start'}).textContent = name; }
   const done = S.frames.filter(f => f.state == 'done').length, all = S.frames.filter(f => f.state != 'left out').length;
   $('which').textContent = `frame ${f.number} (${at + 1} of ${S.frames.length})`; $('state').textContent = f.state;
   $('how').textContent = `${done} of ${all} done`; $('bar').max = all; $('bar').value = done;
@@ -306,12 +311,25 @@ function state(s) { S.frames[at].state = s; save(); show(); }
 function go(n) { at = Math.min(Math.max(at + n, 0), S.frames.length - 1); show(); }
 function confirm() { state('done'); const open = S.frames.map((f, i) => f.state == 'open' ? i : -1).filter(i => i >= 0);
   at = open.find(i => i > at) ?? open[0] ?? at; show(); }
-function place(e) { const p = new DOMPoint(e.clientX, e.clientY).matrixTransform($('view').getScreenCTM().inverse());
-  return [p.x, p.y].map((v, i) => Math.round(100 * Math.min(Math.max(v, 0), S.size[i] - 1)) / 100); }
-$('view').onpointermove = e => { if (!drag) return; const p = S.frames[at].points[joint]; [p[0], p[1]] = place(e);
-  drag.setAttribute('cx', p[0]); drag.setAttribute('cy', p[1]); };
-$('view').onpointerup = $('view').onpointercancel = () => { if (drag) { drag = null; save(); show(); } };
-$('view').ondblclick = e => { const p = S.frames[at].points[joint]; if (!p[2]) { [p[0], p[1]] = place(e); mark(2); } };
+const away = (j, [x, y]) => { const p = S.frames[at].points[j]; return Math.hypot(p[0] - x, p[1] - y); };
+function spot(e) { const p = new DOMPoint(e.clientX, e.clientY).matrixTransform($('view').getScreenCTM().inverse());
+  return [p.x, p.y]; }
+function inside(xy) { return xy.map((v, i) => Math.round(100 * Math.min(Math.max(v, 0), S.size[i] - 1)) / 100); }
+$('view').onpointerdown = e => { if (drag) return; const points = S.frames[at].points, xy = spot(e);
+  const r = view(S.frames[at])[2] / 75, near = (e.pointerType == 'mouse' ? 10 : 24) / $('view').getScreenCTM().a;
+  const reach = points[joint][2] ? Math.max(1.35 * r, near) : r;     // a finger need not hit the circle itself
+  const far = j => away(j, xy) - (j == joint ? r : 0);               // of two, the chosen one
+  const j = [...points.keys()].filter(j => points[j][2] && away(j, xy) < reach).sort((a, b) => far(a) - far(b))[0];
+  if (j === undefined) return; joint = j; e.preventDefault(); $('view').setPointerCapture(e.pointerId); show();
+  drag = {id: e.pointerId, off: [points[j][0] - xy[0], points[j][1] - xy[1]],
+    c: document.querySelector(`[data-j="${j}"]`)}; };
+$('view').onpointermove = e => { if (drag?.id != e.pointerId) return; const p = S.frames[at].points[joint];
+  [p[0], p[1]] = inside(spot(e).map((v, i) => v + drag.off[i]));
+  drag.c.setAttribute('cx', p[0]); drag.c.setAttribute('cy', p[1]); };
+$('view').onpointerup = $('view').onpointercancel = e => { if (drag?.id != e.pointerId) return;
+  drag = null; save(); show(); };
+$('view').ondblclick = e => { const p = S.frames[at].points[joint]; if (p[2]) return;
+  [p[0], p[1]] = inside(spot(e)); mark(2); };
 $('view').onwheel = e => { e.preventDefault(); closer(e.deltaY < 0 ? 1.1 : 1 / 1.1); };
 function closer(by) { zoom = Math.min(Math.max(zoom * by, .3), 8); show(); }
 $('back').onclick = () => go(-1); $('next').onclick = () => go(1); $('done').onclick = confirm;

@@ -9,7 +9,7 @@ __all__ = ['COME_ALONG', 'OF_JOINTS', 'UNLABELLED', 'THOROUGH', 'training_config
            'with_joints', 'save_official', 'read_init', 'take_over', 'begun', 'labels_file', 'labelled_video',
            'source_video', 'as_labels', 'own_parts', 'taken_from', 'frame_number', 'for_new_joints', 'with_lengths',
            'held_out_error', 'train_from', 'same_frames', 'mixed', 'taken_said', 'counts_said', 'errors_said',
-           'start_card', 'load_weights', 'weights_path']
+           'start_card', 'load_weights', 'weights_path', 'personalization_settings']
 
 # %% ../nbs/library/34_recipe_runs.ipynb #97ef41dd
 import copy
@@ -31,16 +31,17 @@ from .metrics import clip_pck, pck, torso_size
 from .clips import Clip, in_memory, predict
 from .checkpoints import read_card
 from .training import TrainConfig
-from .personalization import consensus
+from .personalization import TTPConfig, consensus
 from .outside_files import file_json
 from .video import open_frames
 from .datasets import frames_apart, image_frames, image_paths
 from .person import read_boxes
 from .drawn_people import synthetic_clips
 from .real_data import pseudo_labelled_clips, read_clips, with_joints_of
-from .official_weights import load_any_model, load_official, to_official
+from .official_weights import card_settings, load_any_model, load_official, to_official
 from .runs import TrainingRun, check_free, train_run
-from .recipes import GENTLE, DataConfig, Recipe, changed, settings
+from .recipes import GENTLE, DataConfig, Recipe, changed, settings, with_values
+from .recipe_files import read_changes
 
 # %% ../nbs/library/34_recipe_runs.ipynb #50843d88
 def training_config(
@@ -617,3 +618,18 @@ def weights_path(
     if path.is_file(): return path
     raise TTPError(f'{path}: no such file. Train it first (`ttp train`), or name another one: weights PATH '
                    '(--model PATH; in the words of the authors TEST.MODEL_FILE PATH).')
+
+# %% ../nbs/library/34_recipe_runs.ipynb #32ffc071
+def personalization_settings(
+    changes:list, # KEY, VALUE, KEY, VALUE, ...
+    seed:int|None, # of all draws; None: as the card says
+    model, # path of the weights
+)->TTPConfig: # raises `TTPError` for settings of anything else
+    "The settings of personalization: what the network's card says, with changes."
+    seeds = [] if seed is None else ['personalization.seed', str(seed)]
+    theirs, ours = read_changes([*changes, *seeds])
+    other = [k for k in (*theirs, *ours) if not k.startswith('personalization.')]
+    if other:
+        raise TTPError(f'{other[0]}: only settings of personalization can be changed here, e.g. '
+                       'personalization.lr 1e-4.')
+    return with_values(Recipe(personalization=card_settings(model)), ours).personalization

@@ -504,7 +504,8 @@ def adapting_said(
     story:dict, # what happened; see `write_report`
 )->str: # one sentence
     "What became of the adaptation, in plain words."
-    if why := story.get('why'): return f"Returned unadapted, because {why.rstrip('.')}."
+    if why := story.get('why'):
+        return f"Returned unadapted, because {why.rstrip('.')}. The joints are those of the network as it was given."
     steps, checks, back = (len(story.get(k) or []) for k in ('losses', 'checks', 'events'))
     if not steps: return 'Not adapted in this run: the joints are those of the network as it was given.'
     said = f"Adapted: {counted(steps, 'step')}{', '+story['mode'] if story.get('mode') else ''}"
@@ -586,12 +587,18 @@ def _frames_section(r, frames):
     return _section(title, _text(_frames_said(r, shift, same)), _row(shown))
 
 
+def _unadapted(r):
+    "Whether before and after are of one network."
+    return r.about.get('mode') == 'none' or bool((r.about.get('guard') or {}).get('why'))
+
+
 def _frames_said(r, shift, same):
     "What is to be seen in the frames."
     if np.nan_to_num(shift).any():
-        said = (f'On average a joint has moved by {_show(_mean(shift))} of the longer side of the box. These are the '
-                'frames whose joints moved most, no two of them close together. Rings: moved by more than '
-                f'{_show(MOVED)}.')
+        far = 'less than 0.1\xa0%' if _mean(shift) < .001 else _show(_mean(shift))
+        said = ('Nothing was adapted: what moved was filled, put right or filtered. ' * _unadapted(r) +
+                f'On average a joint has moved by {far} of the longer side of the box. These are the frames whose '
+                f'joints moved most, no two of them close together. Rings: moved by more than {_show(MOVED)}.')
     else: said = f"Some frames, spread over the video.{' Before and after, the joints are the same.'*same}"
     return f'{said} {_FAINT[is_chance(r)]}'
 
@@ -694,7 +701,8 @@ _SIDES = {'right': '#d9663d', 'left': '#2a78b5', '': '#333333'}
 def _angles_section(r):
     "Angles over time, right and left together, where they were asked for."
     if 'angles' not in (r.about.get('exports') or ()): return ''
-    kinds, angles = angles_of(r.skeleton), joint_angles(r.kp, r.skeleton)
+    kinds = angles_of(r.skeleton)
+    angles = {name: _going_on(y) for name, y in joint_angles(r.kp, r.skeleton).items()}
     flags = {} if r.flags is None else angle_flags(r.flags, r.skeleton)
     shown = []
     for name in dict.fromkeys(re.sub('^(right|left)_', '', name) for name in angles):
@@ -704,8 +712,16 @@ def _angles_section(r):
         kind, _ = kinds[next(iter(own.values()))]
         caption = '; '.join([*said, KINDS[kind]])
         shown.append(_figure(_angle_figure(r, angles, own, flags), caption, name=name.replace('_', ' ')))
-    said = 'In degrees, in the plane of the picture; orange right, blue left. The same numbers are in angles.csv.'
+    said = ('In degrees, in the plane of the picture; orange right, blue left. The same numbers are in angles.csv, '
+            'which goes on at -180 where a curve here goes on beyond 180.')
     return _section('Angles', _text(f'{said} {_COLOURS}.'), _row(shown, 'curves')) if shown else ''
+
+
+def _going_on(y):
+    "Degrees (T,) without the step from 180 to -180, which is no motion."
+    y, known = y.copy(), np.isfinite(y)
+    y[known] = np.unwrap(y[known], period=360)
+    return y
 
 
 def _angle_figure(r, angles, own, flags):
