@@ -873,9 +873,10 @@ def run_command(
         with signals_end(heard):
             args = parse(argv)
             args.command_line = shlex.join(['ttp', *(sys.argv[1:] if argv is None else argv)])
-            from ttp_nb.basics import TTPError
+            from ttp_nb.basics import TTPError, keep_memory
             try:
                 check_args(args)
+                keep_memory()
                 return args.run(args) or 0
             except TTPError as e:
                 print(f'ttp: {e}', file=sys.stderr)
