@@ -20,7 +20,7 @@ REAL, JHMDB, WALK = BESIDE/'Penn_Action', BESIDE/'JHMDB', BESIDE/'pose2sim'/'pos
 def needs(path): return pytest.mark.skipif(not path.exists(), reason=f'needs {path} (set TTP_REAL)')
 needs_real, needs_jhmdb, needs_walk = needs(REAL/'labels'), needs(JHMDB/'joint_positions'), needs(WALK)
 COMMANDS = 'demo','synth','train','evaluate','reproduce'
-ALL = *COMMANDS,'probe','personalize'
+ALL = *COMMANDS,'probe','personalize','bench'
 
 
 class Said:

@@ -10,11 +10,11 @@ __all__ = ['OPTIONS', 'REAL_PEOPLE', 'NEXT', 'MEANS', 'TRAINED', 'SECTIONS', 'VI
            'write_demo_video', 'print_comparison', 'check_folder', 'synth_command', 'evaluate_command', 'scenarios_of',
            'train_command', 'reproduce_command', 'probe_command', 'videos_and_settings', 'folder_names', 'video_jobs',
            'personalize_command', 'personalize_one', 'point_out', 'asked_before', 'stream_command',
-           'personalize_several', 'attempt', 'aligned', 'label_command', 'add_command', 'add_option', 'add_switches',
-           'add_changes', 'data_sets', 'demo_options', 'synth_options', 'train_options', 'evaluate_options',
-           'reproduce_options', 'probe_options', 'personalize_options', 'add_file', 'label_options', 'Parser',
-           'make_parser', 'parse', 'check_args', 'SafeStream', 'Ended', 'signals_end', 'watch_signals', 'end_now',
-           'main', 'run_command']
+           'personalize_several', 'attempt', 'aligned', 'label_command', 'bench_command', 'add_command', 'add_option',
+           'add_switches', 'add_changes', 'data_sets', 'demo_options', 'synth_options', 'train_options',
+           'evaluate_options', 'reproduce_options', 'probe_options', 'personalize_options', 'add_file', 'label_options',
+           'bench_options', 'Parser', 'make_parser', 'parse', 'check_args', 'SafeStream', 'Ended', 'signals_end',
+           'watch_signals', 'end_now', 'main', 'run_command']
 
 # %% ../nbs/library/60_cli.ipynb #a63901c9
 import argparse
@@ -474,6 +474,16 @@ def label_command(
     label_video(args.file, args.out, say, n=args.frames, box=args.box, model=args.model or 'people',
                 joints=args.joints, start=vars(args)['from'] or None, end=args.to or None)
 
+# %% ../nbs/library/60_cli.ipynb #6c5e3705
+def bench_command(
+    args:argparse.Namespace, # out, sizes, pairs, rounds
+):
+    "Measures what training and personalization cost on this machine, and on what."
+    from ttp_nb.speed import bench
+    check_folder(args.out)
+    bench(args.out, tuple(args.sizes.split(',')), args.pairs, args.rounds, say)
+    say(f'All numbers are in {args.out}/bench.json.')
+
 # %% ../nbs/library/60_cli.ipynb #be016f1e
 def add_command(
     commands, # of the parser
@@ -710,6 +720,18 @@ def label_options(
                          model=VIDEO_MODEL, box=BOX, joints=LABELLED_JOINTS)
     add_file(parser, 'a video, or a folder of images')
 
+# %% ../nbs/library/60_cli.ipynb #56905222
+def bench_options(
+    commands, # of the parser
+):
+    "`ttp bench`"
+    add_command(commands, bench_command, 'ttp bench --sizes small,people --rounds 3',
+                out=('output/bench', 'folder for bench.json'),
+                sizes=('small,people,published', 'networks whose parts are measured, with commas; the published frame, '
+                       'as published and as it is done here, is measured in any case'),
+                pairs=(32, 'pairs of a step at published size: 8 take a quarter of the time and memory'),
+                rounds=(2, 'how often each is measured'))
+
 # %% ../nbs/library/60_cli.ipynb #624a4aad
 class Parser(argparse.ArgumentParser):
     "Takes words with one dash for values, but for `-h`."
@@ -724,7 +746,7 @@ def make_parser()->argparse.ArgumentParser: # of the whole command
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
     for options in (demo_options, synth_options, train_options, evaluate_options, reproduce_options, probe_options,
-                    personalize_options, label_options): options(commands)
+                    personalize_options, label_options, bench_options): options(commands)
     return parser
 
 # %% ../nbs/library/60_cli.ipynb #16a5cfe3
@@ -747,7 +769,7 @@ def check_args(
     kinds = (getattr(args, 'data', None) or 'synthetic').split(',')
     if kinds != ['synthetic'] and not args.root and not args.cfg:
         stop(f'--data {args.data} needs --root, the folder with the data.')
-    least = {'seed': 0, 'steps': 1, 'clips': 1, 'people': 1, 'test_people': 0, 'workers': 1}
+    least = {'seed': 0, 'steps': 1, 'clips': 1, 'people': 1, 'test_people': 0, 'workers': 1, 'pairs': 1, 'rounds': 1}
     for name, n in least.items():
         given = getattr(args, name, None)
         if given is not None and given < n: stop(f"--{name.replace('_', '-')} {given}: must be at least {n}.")
@@ -874,9 +896,10 @@ def run_command(
         with signals_end(heard):
             args = parse(argv)
             args.command_line = shlex.join(['ttp', *(sys.argv[1:] if argv is None else argv)])
-            from ttp_nb.basics import TTPError
+            from ttp_nb.basics import TTPError, keep_memory
             try:
                 check_args(args)
+                keep_memory()
                 return args.run(args) or 0
             except TTPError as e:
                 print(f'ttp: {e}', file=sys.stderr)

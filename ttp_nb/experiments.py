@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .basics import TTPError, atomic_path, bounded_json, is_sealed, sealed
+from .basics import TTPError, atomic_path, bounded_json, is_sealed, keep_memory, sealed
 from .perceptual import PerceptualLoss
 from .skeletons import Skeleton, draw_pose
 from .joint_model import JointModel
@@ -238,8 +238,9 @@ def deaf_to_ctrl_c():
 
 
 def begin_worker():
-    "One thread; where the parent is gone, the worker goes, too."
+    "One thread, memory that is kept; where the parent is gone, the worker goes, too."
     torch.set_num_threads(1)
+    keep_memory()
     parent = multiprocessing.parent_process()
 
     def follow_parent():

@@ -112,12 +112,16 @@ def view_heatmaps(
     images = [clip.frames[i] for i in frames]
     own = np.stack([pair_affine(clip, i, size) for i in frames])
     answers = []
-    for scale, rot, mirrored in views:
-        view = np.stack([pair_affine(clip, i, size, scale, rot, mirrored) for i in frames])
-        crops = to_tensor(np.stack([warp(image, M, size) for image, M in zip(images, view)]))
-        hm = crop_heatmaps(model, crops)                                   # (B,J,h,w)
-        hm = hm[:, list(model.cfg.skeleton.flip)] if mirrored else hm
-        answers.append(carried(hm, view, own, size))
+    together = len(views) if len(frames) == 1 else 1       # one frame's views are one batch
+    for first in range(0, len(views), together):
+        some = views[first:first + together]
+        there = np.stack([[pair_affine(clip, i, size, *view) for i in frames] for view in some])
+        crops = [warp(image, M, size) for of_view in there for image, M in zip(images, of_view)]
+        hm = crop_heatmaps(model, to_tensor(np.stack(crops)))
+        hm = hm.unflatten(0, there.shape[:2])                              # (v,B,J,h,w)
+        for (_, _, mirrored), seen, of_view in zip(some, hm, there):
+            seen = seen[:, list(model.cfg.skeleton.flip)] if mirrored else seen
+            answers.append(carried(seen, of_view, own, size))
     return torch.stack(answers), own
 
 # %% ../nbs/14_personalization.ipynb #032587a3

@@ -202,10 +202,13 @@ def conv_same(
     bias:bool=True, # add a number to each channel
 )->nn.Sequential: # (B,c_in,H,W) -> (B,c,H/stride,W/stride), H and W even where stride is 2
     "A convolution, padded as TensorFlow does."
-    extra = kernel - stride                     # so many rows and columns are missing
+    extra = max(kernel - stride, 0)             # so many rows and columns are missing
     before = extra // 2
-    pad = nn.ZeroPad2d((before, extra - before) * 2) if extra > 0 else nn.Identity()
-    return nn.Sequential(pad, nn.Conv2d(c_in, c, kernel, stride, groups=groups, bias=bias))
+    even = 2 * before == extra                  # the convolution pads so itself, which is faster
+    pad = nn.Identity() if even else nn.ZeroPad2d((before, extra - before) * 2)
+    padding = before if even else 0
+    conv = nn.Conv2d(c_in, c, kernel, stride, padding, groups=groups, bias=bias)
+    return nn.Sequential(pad, conv)
 
 # %% ../nbs/05_trunk.ipynb #9b3fac44
 class InvertedResidual(nn.Module):
