@@ -1,13 +1,14 @@
 """The toy world with other draws than its page's: the bare loop helps, and a known costume leaves little to gain."""
 import json
 from pathlib import Path
-import pytest, torch
+import pytest
 
 PAGE = Path(__file__).parents[1]/'nbs'/'library'/'59_toy_world.ipynb'
 
 @pytest.mark.parametrize('seed', [1])
 def test_reconstruction_alone_helps_for_other_draws(seed):
-    cells = [''.join(c['source']) for c in json.loads(PAGE.read_text(encoding='utf-8'))['cells'] if c['cell_type']=='code']
+    page = json.loads(PAGE.read_text(encoding='utf-8'))
+    cells = [''.join(c['source']) for c in page['cells'] if c['cell_type']=='code']
     assert sum(c.startswith('SEED = 0\n') for c in cells)==1
     world = {}
     for cell in cells:
