@@ -7,8 +7,9 @@ from tiny import TINY, close, global_state, person, rand, same_weights, tiny_mod
 from ttp_nb.basics import TTPError, shipped
 from ttp_nb.checkpoints import checksum
 from ttp_nb.clips import frame_crops
-from ttp_nb.joint_model import (JointModel, ModelConfig, baseline, make_trunk, new_model, paper_config, people_config,
-                                perceptual_features, start_from_imagenet, start_from_movenet)
+from ttp_nb.joint_model import (JointModel, ModelConfig, baseline, make_trunk, network_diagram, new_model, paper_config,
+                                part_shapes, people_config, perceptual_features, start_from_imagenet,
+                                start_from_movenet)
 from ttp_nb.perceptual import MultiScale, PerceptualLoss, VGGFeatures, VGG_START
 from ttp_nb.ready_estimator import ready_estimator
 from ttp_nb.skeletons import COCO17, PENN13, PEOPLE18, Skeleton
@@ -297,3 +298,18 @@ def test_a_start_from_imagenet_touches_what_it_should(monkeypatch):
         assert torch.equal(now['trunk.layer4.1.conv2.weight'], state['layer4.1.conv2.weight'])
         assert any(k.startswith(tuple(small)) for k in moved)
         if kind=='joint': assert torch.equal(before['head.weight'], now['head.weight'])
+
+
+# ---- the network as a picture
+
+@pytest.mark.parametrize('cfg,crop,heatmaps', [(ModelConfig(size=(96, 64)), '3 x 64 x 96', '13 x 32 x 48'),
+                                               (people_config(), '3 x 192 x 192', '18 x 48 x 48')])
+def test_the_figure_says_what_comes_out_of_the_parts(cfg, crop, heatmaps):
+    model = JointModel(cfg).eval()
+    found = part_shapes(model)
+    assert found['crop']==crop and found['joints']==heatmaps
+    assert found['head'].startswith(f'{cfg.keypoints} x ') and found['points']==f'{cfg.keypoints} x 2'
+    assert found['affinity']==f'{len(cfg.skeleton)} x {cfg.keypoints}'
+    assert not any(part._forward_hooks for part in model.modules())            # nothing is left behind
+    written = {t.get_text() for t in network_diagram(model).ax.texts}
+    assert set(found.values()) <= written
