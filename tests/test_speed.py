@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tiny import people, person, tiny_model
+from tiny import person, tiny_model
 from ttp_nb import cli, speed
 from ttp_nb.basics import TTPError, keep_memory
 from ttp_nb.clips import predict
