@@ -223,7 +223,7 @@ def start_copy(
     model = copy.deepcopy(model)
     moving = freeze(model, cfg.authors_rules)
     if not cfg.trunk_rate:
-        model.trunk.requires_grad_(False)   # no gradient flows through it, which saves most of the work
+        model.trunk.requires_grad_(False)   # no gradient flows through it: half the work
         moving = [p for p in moving if p.requires_grad]
     of_trunk = set(model.trunk.parameters())
     groups = [{'params': [p for p in moving if p in of_trunk], 'lr': cfg.trunk_rate * cfg.lr},

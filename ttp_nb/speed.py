@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -392,6 +391,7 @@ def parts_figure(
     parts:dict, # as in `parts_table`
 ): # a figure
     "Where the time of a training step and of an online frame goes."
+    import matplotlib.pyplot as plt
     rows = [(f'{size}, {work}', costs) for size, kinds in parts.items()
             for work, costs in kinds.items() if len(costs) > 1]
     fig, ax = plt.subplots(figsize=(8, .5 * len(rows) + .9), layout='constrained')
