@@ -354,7 +354,7 @@ def verdict(self:GuardedAdaptation,
     if not g.stopped and not checked_now: g.check(self.done, *self.checked(mode))
     if not len(self.apart) and not self.answers_finite(): g.back(self.done, 'the answers were not finite')
     if g.good_step or not g.events: return ''
-    return f'no check found it as good as the trained network: {g.events[-1][2]}'
+    return f'no check found the adapted network as good as the trained one: {g.events[-1][2]}'
 
 # %% ../nbs/library/40_guard.ipynb #3f42aba6
 @dataclass
