@@ -13,7 +13,7 @@ export PIP_EXTRA_INDEX_URL := $(strip $(PIP_EXTRA_INDEX_URL) $(TORCH_INDEX)/$(TO
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab train export clean
+.PHONY: help demo test lab site train export clean
 
 help: ## this list
 	@echo "ttp_nb: test-time personalization of human pose. Targets:"
@@ -21,9 +21,6 @@ help: ## this list
 	@echo "Set PYTHON=... to choose the interpreter, ARGS='...' to add options to demo, lab and train."
 	@echo "TORCH=cpu installs PyTorch without CUDA on Linux: under 2 GB instead of 6."
 
-# glibc otherwise gives memory back and asks for it again at every step: a tenth of the demo's time.
-demo: export MALLOC_MMAP_THRESHOLD_ = 1073741824
-demo: export MALLOC_TRIM_THRESHOLD_ = 4294967296
 demo: $(STAMP) ## before, online and offline on sixty drawn people; writes output/demo
 	$(BIN)/ttp demo --out output/demo $(ARGS)
 
@@ -36,6 +33,11 @@ lab: $(STAMP) ## open the notebooks in JupyterLab, with data/ and output/ beside
 	@root=; if [ "`id -u`" = 0 ]; then root=--allow-root; \
 	  echo "Warning: JupyterLab runs as root here, and what it runs may do anything on this machine." >&2; fi; \
 	exec $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/nbs/index.ipynb $$root $(ARGS)
+
+site: $(STAMP) ## all pages as a static site with search, in _docs/index.html
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[site]" -c constraints.txt
+	$(BIN)/sphinx-build -q nbs _docs
+	@echo "Open _docs/index.html"
 
 train: $(STAMP) ## optional: train the small joint model again (the trained one is in models/)
 	$(BIN)/ttp train joint $(ARGS)

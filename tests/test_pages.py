@@ -89,3 +89,20 @@ for cell in cells:
     r = subprocess.run([sys.executable, '-c', code], cwd=tmp_path, capture_output=True, text=True, env=env)
     assert r.returncode==0, r.stderr
     assert r.stdout.splitlines()==['Left out: this cell needs TTP_NOT_HERE (data/README.md).', '42']
+
+
+@pytest.mark.parametrize('page', PAGES, ids=name)
+def test_the_site_shows_pages_without_machinery(page):
+    "What `make site` reads: no directives, no set-up; every figure, every text, the code that is exported."
+    readable = runpy.run_path(str(ROOT/'nbs'/'conf.py'))['readable']
+    was = json.loads(page.read_text(encoding='utf-8'))
+    now = json.loads(readable(page.read_text(encoding='utf-8')))
+    lines = [line for c in now['cells'] for line in source(c).splitlines()]
+    assert not [line for line in lines if line.startswith(('#| ', '# NBVAL_'))]
+    gone = {c['id'] for c in was['cells']}-{c['id'] for c in now['cells']}
+    assert all(source(c).startswith(('#| hide', '#| default_exp')) for c in was['cells'] if c['id'] in gone)
+    assert [c['outputs'] for c in now['cells'] if 'outputs' in c]==[
+        c['outputs'] for c in was['cells'] if 'outputs' in c and c['id'] not in gone]
+    links = re.findall(r'\]\(([^)#]+)', ''.join(source(c) for c in now['cells'] if c['cell_type']=='markdown'))
+    assert all((page.parent/link).exists() and (ROOT/'nbs') in (page.parent/link).resolve().parents
+               for link in links if '://' not in link)
