@@ -34,10 +34,10 @@ lab: $(STAMP) ## open the notebooks in JupyterLab, with data/ and output/ beside
 	  echo "Warning: JupyterLab runs as root here, and what it runs may do anything on this machine." >&2; fi; \
 	exec $(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/nbs/index.ipynb $$root $(ARGS)
 
-site: $(STAMP) ## all pages as a static site with search, in _docs/index.html
+site: $(STAMP) ## all pages as a static site with search, in _docs/html/index.html
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[site]" -c constraints.txt
-	$(BIN)/sphinx-build -q nbs _docs
-	@echo "Open _docs/index.html"
+	$(BIN)/sphinx-build -q nbs _docs/html
+	@echo "Open _docs/html/index.html"
 
 train: $(STAMP) ## optional: train the small joint model again (the trained one is in models/)
 	$(BIN)/ttp train joint $(ARGS)
