@@ -344,7 +344,7 @@ def test_left_and_right_change_names_in_mirrored_views(model):
     crop = to_tensor(np.stack([warp(clip.frames[1], view[0], (32,32))]))
     with torch.no_grad(): other = model(crop)[:, flip]
     own = np.stack([pair_affine(clip, 1, (32,32))])
-    assert torch.equal(hm[1], carried(other, view, own, (32,32)))
+    assert torch.allclose(hm[1], carried(other, view, own, (32,32)), atol=1e-5)   # views of one frame are one batch
 
 def test_one_view_is_the_frame_as_it_is(model):
     clip = person(1)

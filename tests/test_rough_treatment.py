@@ -640,11 +640,11 @@ def test_a_child_does_not_keep_its_parents_lock(tmp_path):
 import os, sys, time
 from ttp_nb.run_folders import run_lock
 with run_lock({str(tmp_path/'out')!r}):
-    if not os.fork(): time.sleep(60); os._exit(0)
+    if not os.fork(): print('forked', flush=True); time.sleep(60); os._exit(0)
     print('locked', flush=True)
     time.sleep(60)'''
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
-    assert p.stdout.readline()=='locked\n' and not free(tmp_path/'out')
+    assert {p.stdout.readline(), p.stdout.readline()}=={'locked\n', 'forked\n'} and not free(tmp_path/'out')
     p.kill(); p.wait(60)
     assert free(tmp_path/'out')
     p.stdout.close()

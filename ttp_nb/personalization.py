@@ -172,7 +172,7 @@ class TTPConfig:
     views:int = 1 # so many of `VIEWS` make a pseudo-label (ours); 1: an anchor
     answer_views:int = 1 # so many are averaged for each answer (ours)
     color_jitter:float = 0. # share of the pairs that change colours and light (ours)
-    trunk_rate:float = 1. # the trunk's part of the learning rate (paper: 1); 0: it rests
+    trunk_rate:float = 1. # the trunk's part of the learning rate (paper: 1)
     reset_every:int = 0 # online: take the trained weights again after so many frames; 0: never
     first_only:bool = False # online: steps at the first frame only
     authors_rules:bool = False # the authors' conventions; exactly their code with `anchor_weight=0`
@@ -223,7 +223,7 @@ def start_copy(
     model = copy.deepcopy(model)
     moving = freeze(model, cfg.authors_rules)
     if not cfg.trunk_rate:
-        model.trunk.requires_grad_(False)   # no gradient flows through it: half the work
+        model.trunk.requires_grad_(False)   # it rests: no gradient, half the work
         moving = [p for p in moving if p.requires_grad]
     of_trunk = set(model.trunk.parameters())
     groups = [{'params': [p for p in moving if p in of_trunk], 'lr': cfg.trunk_rate * cfg.lr},
