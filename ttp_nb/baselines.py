@@ -109,7 +109,7 @@ def label_loss(
     return heatmap_loss(model(changed.target), changed.heatmaps, changed.weight)
 
 # %% ../nbs/library/41_baselines.ipynb #426a8824
-LEARNED_BASELINES = {'entropy': lambda model, clip, cfg: learned_by(model, clip, entropy_loss, cfg),
-          'mean teacher': lambda model, clip, cfg: learned_by(model, clip, MeanTeacher(model), cfg),
-          'confident labels':
-              lambda model, clip, cfg: learned_by(model, clip, label_loss, cfg, confident_labels(model, clip))}
+LEARNED_BASELINES = {
+    'entropy': lambda model, clip, cfg: learned_by(model, clip, entropy_loss, cfg),
+    'mean teacher': lambda model, clip, cfg: learned_by(model, clip, MeanTeacher(model), cfg),
+    'confident labels': lambda model, clip, cfg: learned_by(model, clip, label_loss, cfg, confident_labels(model, clip))}

@@ -30,7 +30,7 @@ def pull_back(
     pairs:int=32, # of frames, one keypoint moved in each
     apart:int=10, # frames between a target and its reference
     seed:int=0, # of frames, keypoints and directions
-    joints=None, # which joints the renderer is told, of a clip with labels; default: the network's keypoints
+    joints=None, # which ones the renderer is given, all labelled in this clip; default: the network's keypoints
 )->float: # mean cosine; 1: straight back
     "Whether the reconstruction pulls a keypoint back to where it belongs."
     rng = rng_for(seed, 'pull', clip.name)
