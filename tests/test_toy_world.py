@@ -1,12 +1,21 @@
 """The toy world with other draws than its page's: the bare loop helps, and a known costume leaves little to gain."""
 import json
 from pathlib import Path
-import pytest
+import pytest, torch
 
 PAGE = Path(__file__).parents[1]/'nbs'/'library'/'59_toy_world.ipynb'
 
-@pytest.mark.parametrize('seed', [1])
-def test_reconstruction_alone_helps_for_other_draws(seed):
+@pytest.fixture
+def one_thread():
+    "So small a network is no faster on two, and much slower where another process wants one of them."
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize('seed', [2])
+def test_reconstruction_alone_helps_for_other_draws(seed, one_thread):
     page = json.loads(PAGE.read_text(encoding='utf-8'))
     cells = [''.join(c['source']) for c in page['cells'] if c['cell_type']=='code']
     assert sum(c.startswith('SEED = 0\n') for c in cells)==1
