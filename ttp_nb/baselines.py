@@ -112,4 +112,6 @@ def label_loss(
 LEARNED_BASELINES = {
     'entropy': lambda model, clip, cfg: learned_by(model, clip, entropy_loss, cfg),
     'mean teacher': lambda model, clip, cfg: learned_by(model, clip, MeanTeacher(model), cfg),
-    'confident labels': lambda model, clip, cfg: learned_by(model, clip, label_loss, cfg, confident_labels(model, clip))}
+    'confident labels':
+        lambda model, clip, cfg: learned_by(model, clip, label_loss, cfg, confident_labels(model, clip)),
+}
