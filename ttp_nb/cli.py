@@ -6,14 +6,15 @@
 __all__ = ['OPTIONS', 'REAL_PEOPLE', 'NEXT', 'MEANS', 'TRAINED', 'SECTIONS', 'VIDEO_TYPES', 'SWITCHES', 'DATA_SETS', 'CFG',
            'DATA', 'ROOT', 'DEVICE', 'WORKERS', 'MODEL', 'SEED', 'STEPS', 'PEOPLE', 'INIT', 'SCENARIO', 'VIDEO_MODEL',
            'VIDEO_MODE', 'JOINTS', 'BOX', 'PART', 'MADE_OF', 'PERSONALIZE_EXAMPLES', 'CODES', 'LABELLED_JOINTS',
-           'GRACE', 'ENDS', 'given_options', 'recipe_of', 'say', 'recipe_path', 'stop', 'some_clips', 'demo_command',
-           'write_demo_video', 'print_comparison', 'check_folder', 'synth_command', 'evaluate_command', 'scenarios_of',
-           'train_command', 'reproduce_command', 'probe_command', 'videos_and_settings', 'folder_names', 'video_jobs',
-           'personalize_command', 'personalize_one', 'point_out', 'asked_before', 'stream_command',
-           'personalize_several', 'attempt', 'aligned', 'label_command', 'bench_command', 'add_command', 'add_option',
-           'add_switches', 'add_changes', 'data_sets', 'demo_options', 'synth_options', 'train_options',
-           'evaluate_options', 'reproduce_options', 'probe_options', 'personalize_options', 'add_file', 'label_options',
-           'bench_options', 'Parser', 'make_parser', 'parse', 'check_args', 'SafeStream', 'Ended', 'signals_end',
+           'GRACE', 'ENDS', 'given_options', 'recipe_of', 'say', 'first_process', 'several_processes', 'recipe_path',
+           'stop', 'some_clips', 'demo_command', 'write_demo_video', 'print_comparison', 'check_folder',
+           'synth_command', 'evaluate_command', 'scenarios_of', 'train_command', 'reproduce_command', 'probe_command',
+           'videos_and_settings', 'folder_names', 'video_jobs', 'personalize_command', 'personalize_one', 'point_out',
+           'asked_before', 'stream_command', 'personalize_several', 'own_share', 'of_all_processes', 'attempt',
+           'aligned', 'label_command', 'bench_command', 'add_command', 'add_option', 'add_switches', 'add_changes',
+           'data_sets', 'demo_options', 'synth_options', 'train_options', 'evaluate_options', 'reproduce_options',
+           'probe_options', 'personalize_options', 'add_file', 'label_options', 'bench_options', 'Parser',
+           'make_parser', 'parse', 'check_args', 'check_together', 'SafeStream', 'Ended', 'signals_end',
            'watch_signals', 'end_now', 'main', 'run_command']
 
 # %% ../nbs/library/60_cli.ipynb #a63901c9
@@ -70,8 +71,18 @@ def recipe_of(
 def say(
     text:str, # a line for the user
 ):
-    "Prints at once, also into a pipe."
-    print(text, flush=True)
+    "Prints at once, also into a pipe; of several processes only the first speaks."
+    if first_process(): print(text, flush=True)
+
+
+def first_process()->bool:
+    "Whether this is the only process, or the first of those that `torchrun` or `accelerate launch` started."
+    return os.environ.get('RANK', '0') == '0'
+
+
+def several_processes()->bool:
+    "Whether a launcher started more than this one."
+    return int(os.environ.get('WORLD_SIZE', 1)) > 1
 
 
 def recipe_path(
@@ -179,9 +190,10 @@ def check_folder(
     "Raises `TTPError` now rather than after an hour if nothing can be written there."
     from ttp_nb.basics import atomic_path
     from ttp_nb.run_folders import leave_no_empty
+    trial = Path(out) / f'.writable-{os.getpid()}'
     with leave_no_empty(out):
-        with atomic_path(Path(out) / '.writable') as tmp: tmp.write_text('')
-        (Path(out) / '.writable').unlink()
+        with atomic_path(trial) as tmp: tmp.write_text('')
+        trial.unlink()
 
 # %% ../nbs/library/60_cli.ipynb #91d3e115
 def synth_command(
@@ -348,7 +360,7 @@ def personalize_command(
     live = [name for name in ('drop', 'duration', 'no_overlay') if getattr(args, name) not in (None, False)]
     if live: stop(f"--{live[0].replace('_', '-')} is for streams, and {args.file} is none.")
     jobs = video_jobs(args)
-    if len(jobs) > 1: return personalize_several(jobs, args)
+    if len(jobs) > 1 or several_processes(): return personalize_several(jobs, args)
     result, out = personalize_one(jobs[0], args), jobs[0].out
     why = result.about['guard']['why']
     if why: say(f'Nothing was adapted: {why}.')
@@ -425,16 +437,39 @@ def personalize_several(
     from ttp_nb.your_video import check_choices, load_networks
     check_choices(jobs[0])
     load_networks(jobs[0])
+    share = own_share(jobs)
     rows, codes = [], []
-    for n, job in enumerate(jobs, 1):
-        say(f'\n{n} of {len(jobs)}: {job.source}')
+    for n, job in enumerate(share, 1):
+        say(f'\n{n} of {len(share)}: {job.source}')
         frames, verdict, code = attempt(job, args)
         rows.append((str(job.source), frames, verdict, str(job.out)))
         codes.append(code)
+    rows, codes = of_all_processes(rows), of_all_processes(codes)
+    order = [str(job.out) for job in jobs]
+    rows.sort(key=lambda row: order.index(row[-1]))
     say('\n' + aligned([('video', 'frames', 'verdict', 'where'), *rows]))
     failed = [code for code in codes if code not in (0, 4)]
     if failed: say(f'\n{len(failed)} of {len(jobs)} were not answered. When that is mended, --resume does these only.')
-    return failed[0] if failed else max(codes)
+    return failed[0] if failed else 0 if several_processes() else max(codes)   # a launcher takes 4 for a failure
+
+
+def own_share(
+    jobs:list, # of all processes
+)->list: # of this one
+    "Every n-th, where n processes were started together."
+    from ttp_nb.experiments import processes
+    team = processes()
+    return jobs[team.process_index::team.num_processes] if team else jobs
+
+
+def of_all_processes(
+    found:list, # by this process
+)->list: # by all of them
+    "What the processes found, in their order."
+    from ttp_nb.experiments import processes
+    if not processes(): return found
+    from accelerate.utils import gather_object
+    return gather_object(found)
 
 
 def attempt(
@@ -780,6 +815,16 @@ def check_args(
     if ready is None or not ready(): stop(f'--device {device} is not to be had on this machine: use --device cpu.')
     if hasattr(args, 'workers'): args.workers = 1   # the clips take turns on it
 
+# %% ../nbs/library/60_cli.ipynb #6a73f8f5
+def check_together(
+    args:argparse.Namespace, # parsed
+):
+    "Raises `TTPError` for a command whose work several processes cannot share; of those only the first shows bars."
+    if not several_processes(): return
+    if args.run not in (evaluate_command, personalize_command):
+        stop('only `evaluate` and `personalize` share their work among processes: start this command once.')
+    if not first_process(): os.environ['TQDM_DISABLE'] = '1'
+
 # %% ../nbs/library/60_cli.ipynb #12718d8e
 class SafeStream:
     "A text stream that no write can break: letters that it lacks are escaped, and once it fails it is silent."
@@ -899,6 +944,7 @@ def run_command(
             from ttp_nb.basics import TTPError, keep_memory
             try:
                 check_args(args)
+                check_together(args)
                 keep_memory()
                 return args.run(args) or 0
             except TTPError as e:

@@ -6,21 +6,24 @@
 __all__ = ['ADAPT', 'SCENARIOS', 'FREE', 'ALL', 'clip_scenarios', 'adapted', 'asked', 'go_on_from', 'joint_hits', 'pck_of',
            'score', 'number', 'table_rows', 'paired_gain', 'show_table', 'run_clips', 'in_processes', 'deaf_to_ctrl_c',
            'begin_worker', 'label_checksum', 'marks_of', 'per_clip', 'summary', 'predictions_file', 'save_clip',
-           'read_predictions', 'old_results', 'finished_clips', 'sound_predictions', 'check_same', 'is_of',
-           'begin_anew', 'evaluate', 'evaluate_in', 'check_people', 'check_labelled', 'pose_grid', 'close_up',
-           'crop_window', 'gain_bars', 'adaptation_curves', 'adaptation_curve', 'curve_axes', 'demo_figure']
+           'save_predictions', 'save_table', 'read_predictions', 'old_results', 'finished_clips', 'sound_predictions',
+           'check_same', 'is_of', 'begin_anew', 'processes', 'part_folders', 'evaluate', 'evaluate_in', 'check_people',
+           'check_labelled', 'evaluate_shared', 'begin_shared', 'gather_parts', 'pose_grid', 'close_up', 'crop_window',
+           'gain_bars', 'adaptation_curves', 'adaptation_curve', 'curve_axes', 'demo_figure']
 
 # %% ../nbs/library/42_experiments.ipynb #57d80b5a
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import zlib
 from concurrent.futures import as_completed, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import cv2
@@ -309,10 +312,27 @@ def save_clip(
     result:dict, # of `summary`
 ):
     "Writes a clip's predictions and the table, each whole or not at all."
+    save_predictions(out, clip, found)
+    save_table(out, result)
+
+
+def save_predictions(
+    out:Path, # the folder
+    clip:Clip, # just done
+    found:dict, # of `clip_scenarios`
+):
+    "Writes a clip's predictions."
     arrays = {}
     for s, (kp, conf) in found.items(): arrays |= {f'{s}_kp': kp, f'{s}_conf': conf}
     with atomic_path(predictions_file(out / 'predictions', clip.name)) as tmp:
         with open(tmp, 'wb') as f: np.savez_compressed(f, **arrays)
+
+
+def save_table(
+    out:Path, # the folder
+    result:dict, # of `summary`
+):
+    "Writes results.json."
     text = json.dumps(result, indent=1, allow_nan=False) + '\n'
     with atomic_path(out / 'results.json') as tmp: tmp.write_text(text, encoding='utf-8')
 
@@ -419,6 +439,22 @@ def begin_anew(
     (out / 'results.json').unlink(missing_ok=True)
     for c in old.get('per_clip', []): predictions_file(out / 'predictions', c['name']).unlink(missing_ok=True)
 
+# %% ../nbs/library/42_experiments.ipynb #c2b87b25
+def processes():
+    "Those that were started together, as accelerate's `PartialState`; None where this one is alone."
+    if int(os.environ.get('WORLD_SIZE', 1)) < 2: return None
+    try: from accelerate import PartialState
+    except ImportError: raise TTPError('Several processes need accelerate: pip install accelerate') from None
+    patience = timedelta(days=30)   # the first to end waits for the last
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=patience)
+
+
+def part_folders(
+    out:Path, # folder of an evaluation
+)->list: # of folders
+    "Where each process puts what it does."
+    return sorted(out.glob('part-*'))
+
 # %% ../nbs/library/42_experiments.ipynb #621796ca
 def evaluate(
     model, # path of the weights, or a network
@@ -440,7 +476,10 @@ def evaluate(
     net, out = check_joints(model.to(device), name, clips[0].skel), Path(out)
     if not isinstance(net, JointModel): scenarios = tuple(s for s in scenarios if s in FREE)
     head = {'seed': cfg.seed, 'model': Path(name).name, **about, 'settings': asdict(cfg), 'network': checksum(net)}
-    with run_lock(out): return evaluate_in(out, net, clips, scenarios, cfg, workers, progress, resume, head, say)
+    if processes(): return evaluate_shared(out, net, clips, scenarios, cfg, workers, progress, resume, head, say)
+    with run_lock(out):
+        if part_folders(out): begin_shared(out, clips, head, scenarios, resume, say)
+        return evaluate_in(out, net, clips, scenarios, cfg, workers, progress, resume, head, say)
 
 
 def evaluate_in(
@@ -496,6 +535,72 @@ def check_labelled(
     for clip in clips:
         if clip.joints is None:
             raise TTPError(f"Clip '{clip.name}' has no joints to compare with: evaluation needs labelled clips.")
+
+# %% ../nbs/library/42_experiments.ipynb #d2f35f26
+def evaluate_shared(
+    out:Path, # folder that all processes see
+    net:torch.nn.Module, # joint model or baseline
+    clips:list, # with joints
+    scenarios:tuple, # which ones
+    cfg:TTPConfig, # how to personalise
+    workers:int, # processes besides, of each one
+    progress:bool, # show a bar of what the first one does
+    resume:bool, # go on with what is there
+    head:dict, # what is evaluated
+    say, # called with a line for the user
+)->dict: # what results.json holds; raises `TTPError` with `authors_rules`
+    "Does this process's share of the clips; the first one gathers them."
+    if cfg.authors_rules:
+        raise TTPError('With `authors_rules` a clip begins where the last one ended: start one process.')
+    team = processes()
+    with run_lock(out) if team.is_main_process else nullcontext():
+        if team.is_main_process: begin_shared(out, clips, head, scenarios, resume, say)
+        team.wait_for_everyone()
+        done = {c['name'] for c in old_results(out, say).get('per_clip', [])}
+        left = [clip for clip in clips if clip.name not in done]
+        mine, folder = left[team.process_index::team.num_processes], out / f'part-{team.process_index}'
+        if mine:
+            with run_lock(folder):
+                evaluate_in(folder, net, mine, scenarios, cfg, workers, progress and team.is_main_process, True, head, say)
+        team.wait_for_everyone()
+        if team.is_main_process: gather_parts(out, clips, head, scenarios, say)
+        team.wait_for_everyone()
+    return old_results(out, say)
+
+
+def begin_shared(
+    out:Path, # folder, locked
+    clips:list, # all
+    head:dict, # what is evaluated
+    scenarios:tuple, # which ones
+    resume:bool, # go on with what is there
+    say, # called with a line for the user
+):
+    "What an interrupted evaluation left is gathered, or removed."
+    if resume: return gather_parts(out, clips, head, scenarios, say)
+    old = old_results(out, say)
+    if old.get('per_clip'): check_people(old, clips, out)
+    begin_anew(out, old)
+    for folder in part_folders(out): shutil.rmtree(folder)
+
+
+def gather_parts(
+    out:Path, # folder, locked
+    clips:list, # all
+    head:dict, # what is evaluated
+    scenarios:tuple, # which ones
+    say, # called with a line for the user
+):
+    "One table of what lies in all folders, in the order of the clips; the processes' folders go."
+    parts, known = part_folders(out), {}
+    for folder in (out, *parts): known |= finished_clips(folder, clips, head, scenarios, say)[0]
+    if not known: return
+    marks = {clip.name: marks_of(clip, known[clip.name]) for clip in clips if clip.name in known}
+    scores = [score(clip, known[clip.name]) if clip.name in known else None for clip in clips]
+    for clip in clips:
+        if clip.name in known: save_predictions(out, clip, known[clip.name])
+    save_table(out, summary(head, clips, scores, {}, marks))
+    for folder in parts: shutil.rmtree(folder)
 
 # %% ../nbs/library/42_experiments.ipynb #59e44f0b
 def pose_grid(
