@@ -239,7 +239,8 @@ def test_ruff_knows_wing_one():
 def requirements():
     settings = configparser.ConfigParser(delimiters=['='])
     settings.read(ROOT/'settings.ini', encoding='utf-8')
-    return {re.sub(r'[-_.]+', '-', Requirement(r).name).lower() for r in settings['DEFAULT']['requirements'].split()}
+    named = settings['DEFAULT']['requirements']+' '+settings['DEFAULT']['many_requirements']
+    return {re.sub(r'[-_.]+', '-', Requirement(r).name).lower() for r in named.split()}
 
 def test_everything_that_is_imported_is_required():
     used = set()

@@ -85,7 +85,7 @@ def evaluate_networks(
             found[s][who] = [{k: c[k] for k in ('name', *scenarios) if k in c} for c in done['per_clip']]
     return lab.keep(name, found)
 
-
+# %% ../nbs/library/45_evidence.ipynb #fe1c56c3
 def once(
     lab:Lab, # where
     name:str, # of the experiment
@@ -336,7 +336,7 @@ def gains(
     result = {s: bootstrap([*d.values()]) for s, d in differences.items()}
     return {**result, 'all': bootstrap([np.mean(v) for v in people.values()])}
 
-
+# %% ../nbs/library/45_evidence.ipynb #15dd1d0c
 def gain_table(
     found:dict, # of `read_kept`
     asked:list, # (who, scenario) a row

@@ -205,7 +205,7 @@ def run_clips(
         for i, clip in enumerate(clips): yield i, clip_scenarios(model, clip, scenarios, cfg, means)
     finally: torch.set_num_threads(threads)
 
-
+# %% ../nbs/library/42_experiments.ipynb #b2d79f05
 def in_processes(
     model:torch.nn.Module, # joint model or baseline
     clips:list, # to predict
@@ -304,7 +304,7 @@ def predictions_file(
     "Where the predictions of a clip lie; raises `TTPError` for a name that cannot be one of a file."
     return Path(folder) / f'{file_name(name)}.npz'
 
-
+# %% ../nbs/library/42_experiments.ipynb #23f9118e
 def save_clip(
     out:Path, # the folder
     clip:Clip, # just done
@@ -336,7 +336,7 @@ def save_table(
     text = json.dumps(result, indent=1, allow_nan=False) + '\n'
     with atomic_path(out / 'results.json') as tmp: tmp.write_text(text, encoding='utf-8')
 
-
+# %% ../nbs/library/42_experiments.ipynb #3184efae
 def read_predictions(
     folder, # with NAME.npz files
     clip:Clip, # whose
@@ -367,7 +367,7 @@ def old_results(
     say(f'{path} is damaged: it is called {set_aside(path)} now, and all clips are done anew.')
     return {}
 
-
+# %% ../nbs/library/42_experiments.ipynb #5c094a3b
 def finished_clips(
     out:Path, # folder of an evaluation
     clips:list, # all
@@ -408,7 +408,7 @@ def sound_predictions(
     say(f'{path} is damaged, or of another clip: it is called {set_aside(path).name} now, and the clip is done anew.')
     return {}
 
-
+# %% ../nbs/library/42_experiments.ipynb #1f6c04f3
 def check_same(
     old:dict, # a results.json
     head:dict, # what is evaluated now
@@ -515,7 +515,7 @@ def evaluate_in(
             bar.update()
     return result
 
-
+# %% ../nbs/library/42_experiments.ipynb #473de6d6
 def check_people(
     old:dict, # of `old_results`
     clips:list, # to evaluate anew
@@ -536,7 +536,7 @@ def check_labelled(
         if clip.joints is None:
             raise TTPError(f"Clip '{clip.name}' has no joints to compare with: evaluation needs labelled clips.")
 
-# %% ../nbs/library/42_experiments.ipynb #d2f35f26
+# %% ../nbs/library/42_experiments.ipynb #12f77c6e
 def evaluate_shared(
     out:Path, # folder that all processes see
     net:torch.nn.Module, # joint model or baseline
@@ -561,13 +561,14 @@ def evaluate_shared(
         mine, folder = left[team.process_index::team.num_processes], out / f'part-{team.process_index}'
         if mine:
             with run_lock(folder):
-                evaluate_in(folder, net, mine, scenarios, cfg, workers, progress and team.is_main_process, True, head, say)
+                shown = progress and team.is_main_process
+                evaluate_in(folder, net, mine, scenarios, cfg, workers, shown, True, head, say)
         team.wait_for_everyone()
         if team.is_main_process: gather_parts(out, clips, head, scenarios, say)
         team.wait_for_everyone()
     return old_results(out, say)
 
-
+# %% ../nbs/library/42_experiments.ipynb #8e1cebed
 def begin_shared(
     out:Path, # folder, locked
     clips:list, # all

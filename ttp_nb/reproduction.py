@@ -113,7 +113,7 @@ def evaluate_both(
                                  workers, device, progress, resume=True, name=path, absent=absent)
     return results
 
-
+# %% ../nbs/library/43_reproduction.ipynb #f4f50598
 def make_table(
     recipe:Recipe, # what was done
     results:dict, # of `evaluate_both`
