@@ -55,7 +55,7 @@ def write_with_card(
     with atomic_path(path.with_suffix('.json')) as tmp:
         tmp.write_text(text, encoding='utf-8')
 
-
+# %% ../nbs/12_checkpoints.ipynb #9cfb1905
 def card_text(
     card:dict, # what json can hold
     sha256:str, # of the weights
@@ -132,7 +132,7 @@ def check_numbers(
     if cfg.decoder not in DECODERS:
         raise ValueError(f"decoder '{cfg.decoder}' is none of {', '.join(DECODERS)}")
 
-
+# %% ../nbs/12_checkpoints.ipynb #e5c9909d
 def parameters_of(
     kind:str, # 'joint' or 'baseline'
     cfg:ModelConfig, # of a card
@@ -165,7 +165,7 @@ def build(
         raise TTPError(f"{card_path} describes no network ({why}): its kind and config must be "
                        "as `save_model` wrote them.") from e
 
-
+# %% ../nbs/12_checkpoints.ipynb #b7644c72
 def check_state(
     model:nn.Module, # that is to take the weights
     state:dict, # name -> tensor
@@ -181,7 +181,7 @@ def check_state(
                        f"{len(wrong)} of {len(names)} tensors do not fit, the first is {wrong[0]}. "
                        "Its card and its weights must come from the same run.")
 
-
+# %% ../nbs/12_checkpoints.ipynb #f5ca8e58
 def check_joints(
     model:nn.Module, # with a configuration
     path, # named in the error
@@ -276,7 +276,7 @@ def read_profile(
     check_finite(changes, path)
     return changes, card
 
-
+# %% ../nbs/12_checkpoints.ipynb #4453d305
 def apply_profile(
     trained:JointModel, # the network it was made on; not changed
     path, # of the .safetensors file

@@ -51,7 +51,7 @@ def no_augmentation(
     "No augmentation."
     return Augmentation(np.ones(n), np.zeros(n), np.zeros(n, bool))
 
-
+# %% ../nbs/11_pairs.ipynb #c542c45a
 def draw_augmentation(
     rng:np.random.Generator, # where the draws come from
     n:int, # pairs
@@ -216,7 +216,7 @@ def near(
     end = min(t + cfg.reach + 1, n)
     return first, end
 
-
+# %% ../nbs/11_pairs.ipynb #d793b5d7
 def training_pairs(
     clips:list, # training clips with joints
     seed:int, # of the run
@@ -292,7 +292,7 @@ def online_pairs(
         targets[:-1] = rng.integers(first, end, batch - 1)
     return clip_pairs(clip, targets, references, augmentation, size, cfg, pseudo_labels, hm_size)
 
-
+# %% ../nbs/11_pairs.ipynb #ca9806a8
 def offline_pairs(
     clip:Clip, # the person
     step:int, # from 0
@@ -337,7 +337,7 @@ def draw_color_jitter(
     blur = rng.random(n) < .25
     return ColorJitter(matrix, gain, gamma, noise, blur)
 
-
+# %% ../nbs/11_pairs.ipynb #af62ae2f
 def turn_hue(
     angle:np.ndarray, # (n,1,1) radians
 )->np.ndarray: # (n,3,3)
@@ -378,7 +378,7 @@ def apply_color_jitter(
     y = y + per_crop(jitter.noise).float() * noise
     return (y.clamp(0, 1) - mean) / std
 
-
+# %% ../nbs/11_pairs.ipynb #f3ca1747
 def jitter_colors(
     pairs:Pairs, # a batch; not changed
     rng:np.random.Generator, # where the draws come from

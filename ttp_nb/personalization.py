@@ -62,7 +62,7 @@ def adaptation_loss(
     anchor = heatmap_loss(hm, pairs.heatmaps, pairs.weight)
     return self_supervised_weight * self_supervised + anchor_weight * anchor, self_supervised
 
-
+# %% ../nbs/14_personalization.ipynb #bf15a9ff
 def adapt_step(
     model:JointModel, # after `freeze`
     opt:torch.optim.Optimizer, # of its moving parameters
