@@ -217,7 +217,7 @@ def with_mark(
         else: draw.rectangle([min(x, end[0]), min(y, end[1]), max(x, end[0]), max(y, end[1])], None, (255, 60, 60), 2)
     return np.asarray(picture)
 
-
+# %% ../nbs/library/39_choosing.ipynb #8bde4b38
 def ask_person(
     frames:Frames, # of a video, or of its part
     show=show_window, # called with a frame as it is shown, (h,w,3) uint8 RGB, and a `Pointer`

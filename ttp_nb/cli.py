@@ -350,7 +350,7 @@ def video_jobs(
     if len(videos) == 1 and args.out: return [job]
     return [replace(job, source=video, out=job.out / name) for video, name in zip(videos, folder_names(videos))]
 
-
+# %% ../nbs/library/60_cli.ipynb #376ab4b1
 def personalize_command(
     args:argparse.Namespace, # file, what, out, model, mode, box, ask, joints, profile, export, from, to, slowmo, ...
 )->int: # 0, or 4 where the trained network's joints were kept
@@ -384,7 +384,7 @@ def personalize_one(
     say(str(judge(result)))
     return result
 
-
+# %% ../nbs/library/60_cli.ipynb #6fa84a7e
 def point_out(
     job, # `VideoJob`
 )->str: # as in `person_boxes`
@@ -452,7 +452,7 @@ def personalize_several(
     if failed: say(f'\n{len(failed)} of {len(jobs)} were not answered. When that is mended, --resume does these only.')
     return failed[0] if failed else 0 if several_processes() else max(codes)   # a launcher takes 4 for a failure
 
-
+# %% ../nbs/library/60_cli.ipynb #df7f0bc8
 def own_share(
     jobs:list, # of all processes
 )->list: # of this one
@@ -471,7 +471,7 @@ def of_all_processes(
     from accelerate.utils import gather_object
     return gather_object(found)
 
-
+# %% ../nbs/library/60_cli.ipynb #fe145ef5
 def attempt(
     job, # `VideoJob`
     args:argparse.Namespace, # ask, resume
@@ -683,7 +683,7 @@ def probe_options(
                          sheet=('', 'also write a contact sheet, frames with their numbers and times: sheet.jpg'))
     add_file(parser, 'a video, or a folder of images')
 
-
+# %% ../nbs/library/60_cli.ipynb #e3691c7a
 def personalize_options(
     commands, # of the parser
 ):
@@ -895,7 +895,7 @@ def signals_end(
         finished.set()
         tell.close()
 
-
+# %% ../nbs/library/60_cli.ipynb #1a5517ff
 def watch_signals(
     told:socket.socket, # gives the number of each signal
     finished:threading.Event, # set when there is nothing left to end

@@ -226,7 +226,7 @@ def look_at(
     source = video_source(clip.name, clip.action) if clip.action else clip.name
     return Seen(clip.name, source, how, joint_signs(kp, height, clip.boxes, clip.skel), right, counts)
 
-
+# %% ../nbs/library/36_confidence.ipynb #92e4fe08
 def look_at_people(
     model, # joint model or baseline
     clips:list, # with joints
@@ -311,7 +311,7 @@ def keep_found(
     with atomic_path(path) as tmp: tmp.write_text(text+'\n', encoding='utf-8')
     return json.loads(text)
 
-
+# %% ../nbs/library/36_confidence.ipynb #a2fa3189
 def write_on_card(
     path, # of the network's .safetensors; its card is changed
     fitted:Confidence, # takes the place of one for as many views

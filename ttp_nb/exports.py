@@ -93,7 +93,7 @@ def _frame_names(names, index):
     if len(names) != len(index): raise TTPError(f'Result: {len(names)} names for {len(index)} frames.')
     return None if all(name.isdecimal() and int(name) == i for name, i in zip(names, index.tolist())) else names
 
-
+# %% ../nbs/library/50_exports.ipynb #602dbc81
 def _flags(x, shape):
     "Places in `FLAGS` of this shape, None where there are none, or a TTPError."
     if x is None: return None
@@ -495,7 +495,7 @@ def to_trc(
             cells = ('' if np.isnan(v) else f'{v:.6f}' for v in row.ravel())
             out.write('\t'.join([str(i), f'{t:.6f}', *cells])+'\n')
 
-
+# %% ../nbs/library/50_exports.ipynb #301ad9c1
 def read_trc(
     path, # a .trc file
 )->dict: # markers (J,), units, rate, index (T,), times (T,), xyz (T,J,3), NaN where unknown

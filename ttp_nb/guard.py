@@ -74,7 +74,7 @@ def quality(
                    view_inconsistency=float(np.mean(far)),
                    limb_variation=limb_length_change(kp / side[:, None, None], model.cfg.skeleton))
 
-
+# %% ../nbs/library/40_guard.ipynb #eacd7e95
 def reconstruction_loss(
     model:JointModel, # trained or adapted, in eval mode
     clip:Clip, # frames to reconstruct, each from one half a clip away
@@ -137,7 +137,7 @@ class GuardConfig:
     chances:int = 3 # times it is rolled back in a row, then it stops
     margin:float = .2 # of self-training: a measure that rose within this share did not; of reconstruction 0
 
-
+# %% ../nbs/library/40_guard.ipynb #0cfa3331
 class Guard:
     "Watches one adaptation: rolls back, stops, and remembers why."
     KEPT = 'good_step', 'checks', 'events', 'stopped', 'lowest', 'idle'
@@ -216,7 +216,7 @@ def measure(self:Guard,
     "What the guard compares."
     return quality(model, asked, self.source.perceptual.mean, self.mirrored, apart, self.agreed)
 
-
+# %% ../nbs/library/40_guard.ipynb #bb4f5524
 @patch
 def finite(self:Guard,
     losses:list, # of the last steps
@@ -336,7 +336,7 @@ def resume(self:GuardedAdaptation,
         raise TTPError(f'This is no state of such an adaptation ({type(e).__name__}): begin anew.') from e
     a.stopped = g.stopped
 
-
+# %% ../nbs/library/40_guard.ipynb #6b4bce2e
 @patch
 def answers_finite(self:GuardedAdaptation)->bool:
     "Whether the latest frames learned from are answered with numbers: all that is asked where none are kept apart."

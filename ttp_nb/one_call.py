@@ -237,7 +237,7 @@ def personalize(
     result = personalize_video(job, say=notes.append, progress=progress)
     return PersonalizedVideo(result, video, job, notes, folder)
 
-
+# %% ../nbs/library/56_one_call.ipynb #855e88cd
 def call_said(
     source, # as in `personalize`
     given:dict, # its other arguments by their names

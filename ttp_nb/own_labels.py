@@ -455,7 +455,7 @@ def send_picture(self:LabelRequest,
     if not inside or not path.is_file(): return self.answer(404, f'{path.name} is not there')
     self.answer(200, path.read_bytes(), 'image/jpeg')
 
-
+# %% ../nbs/library/57_own_labels.ipynb #dc85f6a6
 @patch
 def do_POST(self:LabelRequest):
     "Takes the labels of a frame, or the end."
@@ -593,7 +593,7 @@ def prepare_labels(
     if len(labels) < n: say(f'{len(labels)} frames are worth labelling: the others look like these.')
     return labels
 
-
+# %% ../nbs/library/57_own_labels.ipynb #042c56c2
 def gone_on_with(
     out:Path, # a folder that holds labels
     digits:str, # checksum of the video that is asked for
@@ -666,7 +666,7 @@ def frame_errors(
     def plain(found): return {k: number(v) for k, v in found.items()}
     return {'all': plain(joint_errors(clip, kp)), 'frames': [plain(found) for found in each]}
 
-
+# %% ../nbs/library/57_own_labels.ipynb #be8054b1
 def with_and_without(
     model:torch.nn.Module, # trained; not changed
     clip:Clip, # a person with true joints, in the network's joint set or another
@@ -718,7 +718,7 @@ def worth_rows(
         lines.append(f"| {name} | {len(one['labelled'])}, {len(one['labels']['frames'])} | {' | '.join(cells)} |")
     return '\n'.join(lines)
 
-
+# %% ../nbs/library/57_own_labels.ipynb #4d3eb4fe
 def said_scores(
     found:dict, # of `joint_errors`
 )->str:

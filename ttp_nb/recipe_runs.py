@@ -166,7 +166,7 @@ def drawn_training_clips(
 
     return draw(train, 'train'), draw(valid, 'valid')
 
-
+# %% ../nbs/library/34_recipe_runs.ipynb #190e959d
 def labelled_frames(
     clips:list, # of frames that are no video
     hold_out:bool=True, # keep the validation frames out of training
@@ -276,7 +276,7 @@ def train_recipe(
     if recipe.authors_rules and not recipe.model.lateral: save_official(run.model, run.out / 'final_state.pth')
     return run
 
-
+# %% ../nbs/library/34_recipe_runs.ipynb #1534ad74
 def check_shape(
     recipe:Recipe, # for a baseline or a joint model
 ):
@@ -391,7 +391,7 @@ def labelled_video(
     frames = LazyFrames(video.__getitem__, at, video.size)
     return in_memory(Clip('without labels', frames, boxes[at]), np.inf)
 
-
+# %% ../nbs/library/34_recipe_runs.ipynb #1eeb4666
 def source_video(
     about:dict, # what a json says of its video
     folder:Path, # of the json
@@ -441,7 +441,7 @@ def own_parts(
     labelled = held_in_memory([rest])
     return labelled, held_in_memory([held]) if held else labelled, held_in_memory([c for c in (bare, other) if c])
 
-
+# %% ../nbs/library/34_recipe_runs.ipynb #c796260f
 def taken_from(
     clip:Clip, # of single images
     at:np.ndarray, # which frames
@@ -528,7 +528,7 @@ def train_from(
     if card['held_out']: say(errors_said(before, held_out_error(best, valid), best.cfg.skeleton))
     return run
 
-
+# %% ../nbs/library/34_recipe_runs.ipynb #577a38f5
 def same_frames(
     labelled:list, # of clips
     valid:list, # of clips

@@ -75,7 +75,7 @@ def lock_owner(
     except (OSError, ValueError, TypeError, LookupError):
         return {}
 
-
+# %% ../nbs/library/17_run_folders.ipynb #f4d5650e
 def _is_gone(
     owner:dict, # of `lock_owner`
 )->bool:
@@ -164,7 +164,7 @@ def _give_lock_back(
         if os.name == 'nt':   # Windows removes no file that somebody has open
             path.unlink()
 
-
+# %% ../nbs/library/17_run_folders.ipynb #69e696d7
 @contextmanager
 def leave_no_empty(
     folder, # that may be made meanwhile

@@ -106,7 +106,7 @@ def restore(self:TrainingRun,
         raise TTPError(f"{path} cannot be used ({type(e).__name__}): remove the folder and train anew.") from e
     self.restore_log(state.get('log'), say)
 
-
+# %% ../nbs/library/31_runs.ipynb #a8703213
 @patch
 def restore_log(self:TrainingRun,
     was, # of `log_checksum`, when the state was saved; None in states of earlier versions
@@ -191,7 +191,7 @@ def crc_of(
         first += len(clip)
     return start
 
-
+# %% ../nbs/library/31_runs.ipynb #33458a6d
 def check_new(
     out, # folder of a run
     resume:bool, # whether an earlier run may be continued

@@ -133,7 +133,7 @@ def bench_settings(
     weights = shipped(f'{size}_joint')
     return load_model(weights), trainings[size], card_settings(weights)
 
-
+# %% ../nbs/library/53_speed.ipynb #5666914d
 def training_parts(
     model:JointModel, # changed
     cfg:TrainConfig, # of its training
@@ -318,7 +318,7 @@ def _apart(seconds):
     "How far measurements of the same lie apart, as a part of the smallest."
     return max(seconds) / min(seconds) - 1
 
-
+# %% ../nbs/library/53_speed.ipynb #5561d2e3
 def bench(
     out='output/bench', # folder for bench.json
     sizes:tuple=SIZES, # whose parts are measured
@@ -386,7 +386,7 @@ def parts_table(
                 lines.append(f'| {size} | {work} | {part} | {1000 * user:.1f} | {1000 * kernel:.1f} | {faults:.0f} |')
     return '\n'.join(lines)
 
-
+# %% ../nbs/library/53_speed.ipynb #5a16ab3f
 def parts_figure(
     parts:dict, # as in `parts_table`
 ): # a figure

@@ -94,7 +94,7 @@ def open_encoded(
     container.streams.video[0].thread_type = 'SLICE'     # frame threads would hold frames back
     return container, container.streams.video[0]
 
-
+# %% ../nbs/library/58_streams.ipynb #5b37f898
 def encoded_frames(
     source, # as in `open_encoded`
     name:str, # likewise
@@ -255,7 +255,7 @@ class Mailbox:
             if self.error: raise self.error
             return None
 
-
+# %% ../nbs/library/58_streams.ipynb #7d7ab0a8
 def handed_over(
     frames, # generator
     drop:bool=False, # as in `Mailbox`
@@ -294,7 +294,7 @@ def look_again(
     kp, conf = estimate(net, Clip('stream', [image], [box]), enlarge=1.5)
     return pose_box(kp[0], conf[0]), float(pose_score(conf[0]))
 
-
+# %% ../nbs/library/58_streams.ipynb #9d3289d9
 class Follower:
     "Where the person is, frame after frame."
     def __init__(self,
@@ -343,7 +343,7 @@ class Follower:
         self.returns += 1
         return self.box
 
-
+# %% ../nbs/library/58_streams.ipynb #30f06d9d
 class GivenBox:
     "The box that was given, in every frame."
     begins, returns = True, 0
@@ -757,7 +757,7 @@ def write_stream(
     write_all(job, learner, result, result.raw_kp, story, recording.frames(len(result), size), overlay)
     return result
 
-
+# %% ../nbs/library/58_streams.ipynb #e8cab555
 def personalize_live(
     job:VideoJob, # what is asked for
     source, # as in `personalize_stream`
