@@ -88,8 +88,9 @@ def test_videos_are_shared(model, tmp_path):
         for i, frame in enumerate(clip.frames): cv2.imwrite(str(tmp_path/name/f'{i:03}.png'), frame[..., ::-1])
     box = ','.join(map(str, np.r_[clip.boxes[:, :2].min(0), clip.boxes[:, 2:].max(0)]))
     def personalize(out, together):
-        return run('-m', 'ttp_nb', 'personalize', *(tmp_path/name for name in ('first', 'second', 'third')), '--out', out,
-                   '--model', model, '--box', box, '--mode', 'online', together=together)
+        videos = [tmp_path/name for name in ('first', 'second', 'third')]
+        return run('-m', 'ttp_nb', 'personalize', *videos, '--out', out, '--model', model, '--box', box,
+                   '--mode', 'online', together=together)
     alone, found = personalize(tmp_path/'alone', False), personalize(tmp_path/'shared', True)
     assert (alone.returncode, found.returncode)==(4, 0)      # the guard's; a launcher would take it for a failure
     assert table(found)==table(alone) and len(table(alone))==3
