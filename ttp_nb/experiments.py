@@ -8,8 +8,9 @@ __all__ = ['ADAPT', 'SCENARIOS', 'FREE', 'ALL', 'clip_scenarios', 'adapted', 'as
            'begin_worker', 'label_checksum', 'marks_of', 'per_clip', 'summary', 'predictions_file', 'save_clip',
            'save_predictions', 'save_table', 'read_predictions', 'old_results', 'finished_clips', 'sound_predictions',
            'check_same', 'is_of', 'begin_anew', 'processes', 'part_folders', 'evaluate', 'evaluate_in', 'check_people',
-           'check_labelled', 'evaluate_shared', 'begin_shared', 'gather_parts', 'pose_grid', 'close_up', 'crop_window',
-           'gain_bars', 'adaptation_curves', 'adaptation_curve', 'curve_axes', 'demo_figure']
+           'check_labelled', 'evaluate_shared', 'begin_shared', 'gather_parts', 'pose_grid', 'show_pose', 'close_up',
+           'in_window', 'crop_window', 'gain_bars', 'adaptation_curves', 'adaptation_curve', 'curve_axes',
+           'demo_figure']
 
 # %% ../nbs/library/42_experiments.ipynb #57d80b5a
 import json
@@ -612,13 +613,27 @@ def pose_grid(
     "One frame of each clip, before above and offline below."
     for column, clip, answers in zip(np.transpose(axes), clips, found):
         t = len(clip) // 2
-        for ax, s in zip(column, ('before', 'offline')):
-            ax.imshow(close_up(clip, t, answers[s][0][t]))
-            ax.axis('off')
+        for ax, s in zip(column, ('before', 'offline')): show_pose(ax, clip, t, answers[s][0])
     axes[0][0].set_title('before', loc='left')
     axes[1][0].set_title('offline', loc='left')
 
 
+def show_pose(
+    ax, # matplotlib axes
+    clip:Clip, # with joints
+    t:int, # which frame
+    kp:np.ndarray, # (T,J,2) x,y in frame pixels
+    side:int=320, # of the picture
+):
+    "A close-up of a pose; joints more than 0.2 torsos from the truth are ringed."
+    ax.imshow(close_up(clip, t, kp[t], side))
+    ax.axis('off')
+    correct, counted = joint_hits(clip, kp)
+    wrong = in_window(kp[t], crop_window(clip.boxes[t], clip.size), side)[(counted & ~correct)[t]]
+    ax.scatter(*wrong.T, s=90, facecolors='none', edgecolors='red', linewidths=1.5)
+    ax.set(xlim=(-.5, side - .5), ylim=(side - .5, -.5))
+
+# %% ../nbs/library/42_experiments.ipynb #03e393a7
 def close_up(
     clip:Clip, # the person
     t:int, # which frame
@@ -626,10 +641,19 @@ def close_up(
     side:int=320, # of the picture
 )->np.ndarray: # (side,side,3) uint8
     "A pose on the part of a frame around the box: limbs are as thin, however small the person."
-    x0, y0, x1, y1 = crop_window(clip.boxes[t], clip.size)
-    scale = side / np.array([x1 - x0, y1 - y0])
+    x0, y0, x1, y1 = window = crop_window(clip.boxes[t], clip.size)
     img = cv2.resize(clip.frames[t][y0:y1, x0:x1], (side, side), interpolation=cv2.INTER_CUBIC)
-    return draw_pose(img, (kp - (x0, y0) + .5) * scale - .5, skel=clip.skel, r=side / 80)
+    return draw_pose(img, in_window(kp, window, side), skel=clip.skel, r=side / 80)
+
+
+def in_window(
+    kp:np.ndarray, # (...,2) x,y in frame pixels
+    window:tuple, # x0,y0,x1,y1 of `crop_window`
+    side:int, # of the picture
+)->np.ndarray: # (...,2) x,y in pixels of the picture
+    "Points of a frame on the picture of a part of it."
+    x0, y0, x1, y1 = window
+    return (kp - (x0, y0) + .5) * side / np.array([x1 - x0, y1 - y0]) - .5
 
 
 def crop_window(
