@@ -658,7 +658,8 @@ def test_what_cannot_be_asked_for(run, d, tmp_path, changes, says):
     assert not (tmp_path/'out').exists(), 'refused before anything is done'
 
 def test_what_can_be_asked_for(d, tmp_path):
-    asked = VideoJob(d/'a.mp4', tmp_path/'out', d/'m.safetensors', exports=('trc',), height=1.75, fill=0, smooth_by=CALM)
+    how = dict(exports=('trc',), height=1.75, fill=0, smooth_by=CALM)
+    asked = VideoJob(d/'a.mp4', tmp_path/'out', d/'m.safetensors', **how)
     your_video.check_request(asked)
     assert not (tmp_path/'out').exists()
 
