@@ -11,7 +11,7 @@ from ttp_nb.cli import main
 from ttp_nb.exports import EXPORTS, read_coco, read_deeplabcut, read_keypoints, read_npz, read_openpose, read_trc
 from ttp_nb.choosing import Excerpt
 from ttp_nb.geometry import apply_affine, box_to_center_scale, crop_affine
-from ttp_nb.guard import GuardConfig, GuardedAdaptation
+from ttp_nb.guard import GuardConfig, GuardedAdaptation, set_apart
 from ttp_nb.checkpoints import load_model, save_model
 from ttp_nb.clips import predict
 from ttp_nb.pairs import PairConfig
@@ -287,6 +287,14 @@ def test_references_lie_within_memory(tmp_path, monkeypatch, asked, apart, memor
                    watch=GuardConfig(apart=apart))
     task = your_video.make_task(job, video, np.tile([8.,8,40,40], (3,1)), net, net, tmp_path, tqdm(disable=True))
     assert task.run.adaptation.cfg.pairs.reach==want
+
+@pytest.mark.parametrize('room,apart', [(24, 4), (136, 8), (48, 8)])
+def test_the_furthest_reference_is_remembered_and_little_room_is_wasted(room, apart):
+    learned, _ = set_apart(1000, apart)
+    reach = your_video.reach_in_memory(room, apart)
+    furthest = max(learned[i]-learned[i-reach] for i in range(reach, len(learned)))
+    assert 0<furthest<room and room-furthest<=2*apart
+    assert your_video.reach_in_memory(136, 0)==135 and your_video.reach_in_memory(16, 16)==0
 
 @pytest.mark.parametrize('missing', ['report.html', 'overlay.mp4', 'keypoints.npz'])
 def test_what_is_missing_is_made(run, tmp_path, missing):
@@ -638,6 +646,7 @@ def test_with_them_it_is_another_job_than_with_others(posed, tmp_path, monkeypat
     assert files(tmp_path/'new')==was
 
 @pytest.mark.parametrize('changes,says', [
+    (dict(fps=0.), 'fps 0.0: not a rate'), (dict(mode='sideways'), 'mode must be one of'),
     (dict(fill=-1.), 'fill -1.0: not a time'), (dict(fill=float('nan')), 'fill nan'), (dict(fill='x'), 'fill x'),
     (dict(height=0.), 'height 0.0: not a height in metres'), (dict(height=175.), 'height 175.0'),
     (dict(smooth_by=('mean', 6.)), 'cut-off in Hz'), (dict(smooth_by=('savgol', 0.)), 'cut-off in Hz'),
@@ -647,6 +656,12 @@ def test_what_cannot_be_asked_for(run, d, tmp_path, changes, says):
     if 'model' in changes: changes = changes | dict(model=d/changes['model'])
     with pytest.raises(TTPError, match=says): run('none.mp4', **changes)
     assert not (tmp_path/'out').exists(), 'refused before anything is done'
+
+def test_what_can_be_asked_for(d, tmp_path):
+    how = dict(exports=('trc',), height=1.75, fill=0, smooth_by=CALM)
+    asked = VideoJob(d/'a.mp4', tmp_path/'out', d/'m.safetensors', **how)
+    your_video.check_request(asked)
+    assert not (tmp_path/'out').exists()
 
 @pytest.mark.parametrize('name', ['butterworth', 'savgol', 'one_euro'])
 def test_a_cut_off_that_the_frames_cannot_show(run, tmp_path, monkeypatch, name):
@@ -914,6 +929,26 @@ def test_a_torn_ledger_has_its_whole_lines(tmp_path_factory, cut):
     assert len(ledger.read())==whole
     ledger.keep(2); ledger.add(kp[min(whole, 2):], conf[min(whole, 2):])
     assert np.array_equal(ledger.arrays()[0], kp)
+
+def test_a_sound_ledger_is_not_set_aside(tmp_path):
+    ledger, lines = Ledger(tmp_path/'work.jsonl'), []
+    (tmp_path/'aside').mkdir()
+    ledger.add(np.ones((3,2,2)), np.ones((3,2)))
+    was = ledger.path.read_bytes()
+    your_video.set_ledger_aside(ledger, tmp_path/'aside', lines.append)
+    assert not lines and not [*(tmp_path/'aside').iterdir()] and ledger.path.read_bytes()==was
+    ledger.path.write_bytes(was[:30]+bytes([was[30]^1])+was[31:])
+    your_video.set_ledger_aside(ledger, tmp_path/'aside', lines.append)
+    whole = len(ledger.read())
+    assert whole<3 and f'damaged after {whole} frames' in lines[0]
+    your_video.set_ledger_aside(ledger, tmp_path/'aside', lines.append)
+    assert len(lines)==1 and len(ledger.read())==whole, 'what was kept is sound'
+
+def test_a_state_is_kept(tmp_path):
+    your_video.save_work_state(tmp_path/'state.pt', {'done': 3, 'mean': torch.arange(2)})
+    state = your_video.read_work_state(tmp_path/'state.pt')
+    assert state['done']==3 and torch.equal(state['mean'], torch.arange(2))
+    assert your_video.read_work_state(tmp_path/'none.pt')=={}
 
 def test_weights_are_those_of_the_file(run, d):
     "The trained network is not changed by a run."

@@ -203,7 +203,7 @@ def show_window(
     except cv2.error as e: raise TTPError(NO_WINDOW.format('No window can be opened')) from e
     if key == 27: pointer.first = None
 
-
+# %% ../nbs/library/39_choosing.ipynb #1e59bf88
 def with_mark(
     img:np.ndarray, # (h,w,3) uint8 RGB, as it is shown
     pointer:Pointer, # what is pointed at

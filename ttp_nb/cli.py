@@ -548,7 +548,7 @@ def add_option(
     if default not in (None, ''): text += ' (default: %(default)s)'
     parser.add_argument('--' + name.replace('_', '-'), default=default, help=text, choices=choices, type=kind)
 
-
+# %% ../nbs/library/60_cli.ipynb #3a58a07d
 def add_switches(
     parser:argparse.ArgumentParser, # of a command
     *names, # of `SWITCHES`
@@ -720,7 +720,7 @@ PERSONALIZE_EXAMPLES = """
   ttp personalize second.mp4 --profile output/first/profile.safetensors
   ffmpeg -i my.mp4 -f matroska - | ttp personalize - --mode online"""
 
-
+# %% ../nbs/library/60_cli.ipynb #529ed86a
 def add_file(
     parser:argparse.ArgumentParser, # of a command
     what:str, # for --help
@@ -755,7 +755,6 @@ def label_options(
                          model=VIDEO_MODEL, box=BOX, joints=LABELLED_JOINTS)
     add_file(parser, 'a video, or a folder of images')
 
-# %% ../nbs/library/60_cli.ipynb #56905222
 def bench_options(
     commands, # of the parser
 ):

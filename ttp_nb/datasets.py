@@ -93,7 +93,6 @@ def _load_bbc(path):
         raise TTPError(f'{path}: expected 20 records of 7 fields, found {len(records)} of {fields}.')
     return records
 
-# %% ../nbs/library/23_datasets.ipynb #3f7d66be
 def _bbc_joints(record, fields, where):
     "Frame numbers (T,) and joints (T,7,2) of a record, as in the file; `where` names it in messages."
     def bad(what): raise TTPError(f'{where}: {what} Copy bbcpose.mat again.')
@@ -389,6 +388,7 @@ def _dlc_numbers(cells, where):
     try: return np.array([float(cell) if cell.strip() else np.nan for cell in cells])
     except ValueError as e: raise TTPError(f'{where}: {e}.') from None
 
+# %% ../nbs/library/23_datasets.ipynb #4e613aa2
 def _dlc_labels(path):
     "Joint names, {image: joints (J,2), NaN where not visible} of a table, and notes."
     head, named, rows = _dlc_rows(path)

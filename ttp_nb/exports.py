@@ -439,7 +439,7 @@ def to_angles(
             cells = [v if isinstance(v, str) else _number(v) for v in cells]
             table.writerow([i, *('' if v is None else v for v in cells)])
 
-
+# %% ../nbs/library/50_exports.ipynb #e09b2e9a
 def read_angles(
     path, # an angles.csv
 )->dict: # index (T,), times (T,), angles {name: (T,) degrees, NaN where unknown}, flags {name: (T,) words}

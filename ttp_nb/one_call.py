@@ -52,7 +52,7 @@ def opened(
     if first and isinstance(first[0], (str, os.PathLike)): return open_frames([*first, *frames], fps, strict=False)
     return on_disk(chain(first, frames), folder / 'frames.raw')
 
-
+# %% ../nbs/library/56_one_call.ipynb #b4a84b8a
 def on_disk(
     frames, # iterable of (H,W,3) uint8 RGB
     path:Path, # of the file

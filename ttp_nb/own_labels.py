@@ -113,7 +113,7 @@ def pose_groups(
     import scipy
     return scipy.cluster.hierarchy.fcluster(scipy.cluster.hierarchy.linkage(where, 'ward'), n, 'maxclust')
 
-
+# %% ../nbs/library/57_own_labels.ipynb #d00cb3ba
 def worth_labelling(
     poses:np.ndarray, # (T,J,2) joints in sides of the box
     apart:np.ndarray, # (T,) disagreement of each frame
@@ -224,7 +224,7 @@ def is_number(
     "Whether it is a finite number, and neither true nor false."
     return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
 
-
+# %% ../nbs/library/57_own_labels.ipynb #ff4c25e9
 def opened_labels(
     out, # the folder
 )->LabelFolder:
@@ -486,7 +486,7 @@ def take(self:LabelRequest,
     except TTPError as e: return 507, str(e)
     except (ValueError, TypeError, LookupError, RecursionError) as e: return 400, f'no labels of this frame: {e}'
 
-
+# %% ../nbs/library/57_own_labels.ipynb #d5379874
 def shown_state(
     labels:LabelFolder, # being labelled
 )->dict: # for the page

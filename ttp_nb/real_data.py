@@ -229,6 +229,7 @@ def calm_boxes(
     boxes = np.array([pose_box(*pose, least, .1) if ok else [np.nan]*4 for *pose, ok in zip(kp, conf, seen)])
     return scipy.ndimage.median_filter(fill_gaps(boxes)[0], (5, 1), mode='nearest')
 
+# %% ../nbs/library/29_real_data.ipynb #35a513b1
 def pseudo_labelled(
     net:ReadyEstimator, # as `ready_estimator` gives it
     clip:Clip, # without joints; its boxes are the whole frame
@@ -279,6 +280,7 @@ def _coco_files(root, split):
     parts = ('train', 'test') if split == 'all' else (split,)
     return [(there[part] or [root/names[part][likely]])[0] for part in parts], False
 
+# %% ../nbs/library/29_real_data.ipynb #6e37001b
 def _coco_splits(root, split):
     "The clips of the json files of a folder, or of one json."
     files, one = _coco_files(Path(root), split)

@@ -46,7 +46,7 @@ def value_line(
     else: text = yaml.safe_dump({name: value}, default_flow_style=False, **options).rstrip('\n')
     return text if '\n' in text or not about else f'{text}   # {about}'
 
-
+# %% ../nbs/library/33_recipe_files.ipynb #58b9a472
 def yaml_lines(
     obj, # a recipe or a part of one
     left_out, # dotted keys
@@ -169,7 +169,7 @@ class OfficialFile:
         default = THEIRS[key]
         return convert_value(key, self.entries[key], default) if key in self.entries else default
 
-
+# %% ../nbs/library/33_recipe_files.ipynb #879230b6
 def check_accepted(
     file:OfficialFile, # any
 ):
@@ -262,7 +262,7 @@ def official_training(
             'validate': max(file['TRAIN.VALIDATE_EVERY'], 0),
             'imagenet': under(file, 'MODEL.PRETRAINED') if file['MODEL.INIT_WEIGHTS'] else ''}
 
-
+# %% ../nbs/library/33_recipe_files.ipynb #4a6e7cd3
 def official_personalization(
     file:OfficialFile, # any
     task:str, # 'online' or 'offline'

@@ -150,7 +150,7 @@ def training_clips(
                        f'frames, got {len(clips)}.')
     return [c for i, c in enumerate(clips) if i % 10] if hold_out else clips, clips[::10]
 
-
+# %% ../nbs/library/34_recipe_runs.ipynb #00788eb4
 def drawn_training_clips(
     data:DataConfig, # how many, and which of them
     progress:bool=True, # show a bar
@@ -213,7 +213,7 @@ def repetitions(
     wanted = np.array(shares) / frames
     return [round(3 * w) for w in wanted / wanted.min()]
 
-
+# %% ../nbs/library/34_recipe_runs.ipynb #427d3a58
 def mixed_clips(
     data:DataConfig, # of several kinds
     skeleton:Skeleton=PEOPLE18, # joints to find
@@ -581,7 +581,7 @@ def errors_said(
     was = said(before) if before else 'these joints were not known'
     return f'On the held-out frames, before: {was}; after: {said(after)}.'
 
-
+# %% ../nbs/library/34_recipe_runs.ipynb #0a7abe49
 def start_card(
     path, # of the weights
     taken:list, # names of joints

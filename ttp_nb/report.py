@@ -406,7 +406,7 @@ class Verdict:
 
     def __str__(self): return '\n'.join((self.sentence, *self.why, *(f'- {line}' for line in self.todo)))
 
-
+# %% ../nbs/library/51_report.ipynb #bb048a3f
 def verdict_colour(
     chance:float, # mean chance of the joints to be right; NaN: not known
     frames:int=FEW, # how many

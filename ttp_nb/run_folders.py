@@ -111,7 +111,7 @@ def _try_lock(
         return not taken and _is_gone(lock_owner(folder))
     return True
 
-
+# %% ../nbs/library/17_run_folders.ipynb #4fdc5d07
 def _same_file(
     handle:int, # of an open file
     path:Path, # where it was opened

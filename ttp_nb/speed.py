@@ -170,7 +170,7 @@ def online_parts(
             for part, cost in watch.parts.items(): costs[part] = costs.get(part, 0) + cost / rounds
     return costs
 
-
+# %% ../nbs/library/53_speed.ipynb #5fe91be6
 def cost_of(
     work, # a function
     rounds:int, # calls that count; one before them does not
@@ -215,7 +215,7 @@ def published_frame(
     with torch.no_grad(): hm, _, _ = published_pass(model, pairs)
     return hm[-1:]
 
-
+# %% ../nbs/library/53_speed.ipynb #c9a6592f
 def exact_frame(
     model:JointModel, # after `freeze`; changed
     opt:torch.optim.Optimizer, # of what moves

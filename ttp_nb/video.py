@@ -187,6 +187,7 @@ def _structure_end(path):
             elif kind not in (b'AVI ', b'AVIX'): break
     return end
 
+# %% ../nbs/library/21_video.ipynb #1d99df0f
 def _cut(path, container, stream, packets):
     "(frames by the header, how a file is seen to end too early, or '')."
     size, mp4, whole = os.path.getsize(path), 'mp4' in container.format.name, sum(not p.torn for p in packets)
@@ -278,6 +279,7 @@ def _pictures(self:_VideoReader, # generator of decoded frames
             self.decoded += 1
             yield frame
 
+# %% ../nbs/library/21_video.ipynb #ed2a2c35
 def _sum(frame):
     "Checksum of every fourth row of a decoded frame's first plane."
     plane = frame.planes[0]
@@ -401,6 +403,7 @@ def _learn(self:_VideoReader, strict):
                             'look at them.')
     if strict: self._refuse(film, n)
 
+# %% ../nbs/library/21_video.ipynb #9ef64131
 @patch
 def _refuse(self:_VideoReader, film, n):
     "Raises a `TTPError` where not all of `n` frames can be read."
@@ -523,6 +526,7 @@ def _ways(self:_VideoReader, i): # generator of whether the checksum is to be lo
     self._start(0)
     yield False
 
+# %% ../nbs/library/21_video.ipynb #90c5b85f
 @patch
 def _seek(self:_VideoReader,
     i, # number of the frame
@@ -668,6 +672,7 @@ def _video_facts(read):
                       square=(stream.sample_aspect_ratio or 1) == 1, woven=read.woven, turn=turn,
                       mirrored=mirrored, far=int(far))
 
+# %% ../nbs/library/21_video.ipynb #b30da048
 def _advice(frames, variable, facts):
     "Sentences for whoever wants to personalize on these frames."
     n = len(frames)

@@ -260,7 +260,7 @@ class VideoJob:
         object.__setattr__(self, 'out', Path(self.out))
         object.__setattr__(self, 'box', box_said(self.box))
 
-
+# %% ../nbs/library/52_your_video.ipynb #7c138d52
 def box_said(
     box, # None, text, a path, four numbers, or (T,4)
 ): # text as in `person_boxes`, or an array (T,4)
@@ -312,7 +312,7 @@ NUMBERS = {'fps': ('a rate of frames a second', lambda x: 0 < x <= 1000),
            'fill': ('a time in seconds, such as 0.2', lambda x: 0 <= x < np.inf),
            'height': ('a height in metres, such as 1.75', lambda x: 0 < x <= 10)}   # field: what it is, which fit
 
-
+# %% ../nbs/library/52_your_video.ipynb #b1d9dc4a
 def check_skeleton(
     job:VideoJob, # what is asked for
     skeleton:Skeleton, # of what is written
@@ -349,7 +349,6 @@ def joints_to_write(
     if {*wanted.joints} <= {*found.joints}: return wanted
     raise TTPError(f"{job.model} finds the joints of {found.name}, not all of {wanted.name}: ask for --joints all.")
 
-# %% ../nbs/library/52_your_video.ipynb #93cafa33
 def load_networks(
     job:VideoJob, # what is asked for
 )->tuple: # the trained network; the one where adaptation begins: the same, or with the profile
@@ -462,7 +461,7 @@ def take_up(self:Task)->dict: # the state; {} where there is none
     if state: self.run.resume(state['run'])
     return state
 
-
+# %% ../nbs/library/52_your_video.ipynb #5c174998
 @patch
 def go_online(self:Task)->str: # why the adapted answers are not kept, or ''
     "Each frame is learned from and answered when its turn comes."
@@ -604,7 +603,7 @@ def job_identity(
             'start': checksum(start), 'box': box_identity(job.box), 'part': part, 'fps': job.fps,
             'version': __version__}
 
-
+# %% ../nbs/library/52_your_video.ipynb #62e122cb
 def content_checksum(
     source, # as in `VideoJob`
 )->str: # 64 digits: of a file, as the command sha256sum prints them; '' for frames that come from nowhere
@@ -670,7 +669,7 @@ def interrupted_job(
     say(f'{aside} holds an interrupted run whose job.json is damaged: it is left there, and this run begins anew.')
     return {}
 
-
+# %% ../nbs/library/52_your_video.ipynb #86f5817c
 WRITTEN = (*FILES, 'profile.json', *(name for _, name in EXPORTS.values()))   # names of all that a run writes
 
 
@@ -703,7 +702,7 @@ def person_in(
         with atomic_path(path) as tmp: tmp.write_text(json.dumps(sealed(found)), encoding='utf-8')
     return np.array(found['boxes']), found['notes']
 
-
+# %% ../nbs/library/52_your_video.ipynb #1b9bc3d7
 def boxes_for(
     video:Frames, # the frames
     box, # as in `VideoJob`
@@ -768,7 +767,7 @@ def as_asked(
     say(note)
     return replace(result, about={**result.about, 'notes': [*result.about.get('notes', []), note]})
 
-
+# %% ../nbs/library/52_your_video.ipynb #2dc51706
 def run_summary(
     run:GuardedAdaptation|None, # done
     why:str, # why the adapted answers are not kept, or ''
@@ -825,7 +824,7 @@ def clear_exports(
         if old.is_dir(): shutil.rmtree(old)
         else: old.unlink(missing_ok=True)
 
-
+# %% ../nbs/library/52_your_video.ipynb #08ea2ec7
 def write_results(
     job:VideoJob, # what was asked for
     task:Task, # done
@@ -904,7 +903,7 @@ def personalize_video(
         check_cutoff(job, video)
         return answer_video(job, video, trained, start, resume, say, progress)
 
-
+# %% ../nbs/library/52_your_video.ipynb #03d6ca70
 def answer_video(
     job:VideoJob, # what is asked for; its folder is locked
     video:Frames, # the frames
