@@ -2,6 +2,7 @@
 import json, os, shutil, subprocess, sys
 from pathlib import Path
 import cv2, numpy as np, pytest
+from safetensors.torch import load_file
 from tiny import person, tiny_model
 from ttp_nb.checkpoints import save_model
 
@@ -77,8 +78,67 @@ def test_a_killed_one_loses_its_clip_only(evaluation, killed, tmp_path, how, tog
     assert found.returncode==0, found.stderr
     assert files(out)==files(evaluation.alone)
 
-def test_training_is_not_shared(model, tmp_path):
-    found = run('-m', 'ttp_nb', 'train', 'joint', '--out', tmp_path/'a')
+TRAIN = """
+import os, sys
+from dataclasses import replace
+sys.path.insert(0, sys.argv[1])
+from tiny import people, tiny_model
+from ttp_nb import runs
+from ttp_nb.training import TrainConfig
+
+cfg = TrainConfig(steps=6, every=2, batch=4, self_supervised_pairs=2, weight=1e-3, seed=3)
+if sys.argv[3] == 'end':                                     # the second process ends in the middle of a step
+    step = runs.train_step
+    def ends(*args):
+        if args[-1] == 3 and os.environ['RANK'] == '1': os._exit(9)
+        return step(*args)
+    runs.train_step = ends
+run = runs.train_run(tiny_model(), people(3), people(2, 'valid'), sys.argv[2], cfg, sys.argv[3] == 'resume',
+                     progress=False)
+assert run.step == 6
+"""
+
+@pytest.fixture(scope='module')
+def training(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('training')
+    (folder/'training.py').write_text(TRAIN)
+    def training(out, how='anew', together=True):
+        return run(folder/'training.py', Path(__file__).parent, out, how, together=together)
+    training.alone, training.shared = folder/'alone', folder/'shared'
+    for out, together in ((training.alone, False), (training.shared, True)):
+        found = training(out, together=together)
+        assert found.returncode==0, found.stderr
+    return training
+
+def weights_in(out): return load_file(out/'last.safetensors')
+
+def log_in(out): return [json.loads(line) for line in (out/'log.jsonl').read_text().splitlines()]
+
+def test_two_train_as_one_to_rounding(training):
+    one, two = weights_in(training.alone), weights_in(training.shared)
+    assert one.keys()==two.keys()
+    numbers = {name: w for name, w in one.items() if w.is_floating_point()}
+    apart = {name: ((w-two[name]).abs().max()/(w.abs().max()+1e-3)).item() for name, w in numbers.items()}
+    assert max(apart.values())<.02 and np.median(list(apart.values()))<1e-4      # Adam makes steps of rounding noise
+    assert max(apart[name] for name in apart if 'running' in name)<1e-3          # the whole batch's, not a share's
+    start, name = tiny_model().state_dict(), 'trunk.conv1.weight'
+    assert (one[name]-start[name]).abs().max()>1e-3                              # it has learned
+    assert [e['step'] for e in log_in(training.alone)]==[e['step'] for e in log_in(training.shared)]==[2, 4, 6]
+
+def test_shared_training_goes_on_as_if_nothing_had_happened(training, tmp_path):
+    assert training(tmp_path/'a', 'end').returncode!=0
+    assert [e['step'] for e in log_in(tmp_path/'a')]==[2]
+    found = training(tmp_path/'a', 'resume')
+    assert found.returncode==0, found.stderr
+    for name in ('last.safetensors', 'best.safetensors', 'log.jsonl', 'last.json'):
+        assert (tmp_path/'a'/name).read_bytes()==(training.shared/name).read_bytes(), name
+
+def test_batches_that_cannot_be_shared(tmp_path):
+    found = run('-m', 'ttp_nb', 'train', 'joint', '--people', 4, '--out', tmp_path/'a', 'training.batch', 7)
+    assert found.returncode!=0 and 'cannot share batches of 7' in found.stderr
+
+def test_other_commands_are_not_shared(tmp_path):
+    found = run('-m', 'ttp_nb', 'demo', '--out', tmp_path/'a')
     assert found.returncode!=0 and 'share their work' in found.stderr and not (tmp_path/'a').exists()
 
 def test_videos_are_shared(model, tmp_path):

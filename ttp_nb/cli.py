@@ -457,7 +457,7 @@ def own_share(
     jobs:list, # of all processes
 )->list: # of this one
     "Every n-th, where n processes were started together."
-    from ttp_nb.experiments import processes
+    from ttp_nb.runs import processes
     team = processes()
     return jobs[team.process_index::team.num_processes] if team else jobs
 
@@ -466,7 +466,7 @@ def of_all_processes(
     found:list, # by this process
 )->list: # by all of them
     "What the processes found, in their order."
-    from ttp_nb.experiments import processes
+    from ttp_nb.runs import processes
     if not processes(): return found
     from accelerate.utils import gather_object
     return gather_object(found)
@@ -820,8 +820,8 @@ def check_together(
 ):
     "Raises `TTPError` for a command whose work several processes cannot share; of those only the first shows bars."
     if not several_processes(): return
-    if args.run not in (evaluate_command, personalize_command):
-        stop('only `evaluate` and `personalize` share their work among processes: start this command once.')
+    if args.run not in (train_command, evaluate_command, personalize_command):
+        stop('only `train`, `evaluate` and `personalize` share their work among processes: start this command once.')
     if not first_process(): os.environ['TQDM_DISABLE'] = '1'
 
 # %% ../nbs/library/60_cli.ipynb #12718d8e

@@ -7,7 +7,7 @@ __all__ = ['ADAPT', 'SCENARIOS', 'FREE', 'ALL', 'clip_scenarios', 'adapted', 'as
            'score', 'number', 'table_rows', 'paired_gain', 'show_table', 'run_clips', 'in_processes', 'deaf_to_ctrl_c',
            'begin_worker', 'label_checksum', 'marks_of', 'per_clip', 'summary', 'predictions_file', 'save_clip',
            'save_predictions', 'save_table', 'read_predictions', 'old_results', 'finished_clips', 'sound_predictions',
-           'check_same', 'is_of', 'begin_anew', 'processes', 'part_folders', 'evaluate', 'evaluate_in', 'check_people',
+           'check_same', 'is_of', 'begin_anew', 'part_folders', 'evaluate', 'evaluate_in', 'check_people',
            'check_labelled', 'evaluate_shared', 'begin_shared', 'gather_parts', 'pose_grid', 'show_pose', 'close_up',
            'in_window', 'crop_window', 'gain_bars', 'adaptation_curves', 'adaptation_curve', 'curve_axes',
            'demo_figure']
@@ -24,7 +24,6 @@ from concurrent.futures import as_completed, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 
 import cv2
@@ -43,7 +42,7 @@ from .personalization import Adaptation, TTPConfig, adapt, answer, consensus
 from .outside_files import file_arrays, file_name
 from .run_folders import remove_parts, run_lock, set_aside
 from .official_weights import load_any_model
-from .runs import crc_of
+from .runs import crc_of, processes
 from .baselines import clip_statistics
 
 # %% ../nbs/library/42_experiments.ipynb #5d9788ca
@@ -441,15 +440,6 @@ def begin_anew(
     for c in old.get('per_clip', []): predictions_file(out / 'predictions', c['name']).unlink(missing_ok=True)
 
 # %% ../nbs/library/42_experiments.ipynb #c2b87b25
-def processes():
-    "Those that were started together, as accelerate's `PartialState`; None where this one is alone."
-    if int(os.environ.get('WORLD_SIZE', 1)) < 2: return None
-    try: from accelerate import PartialState
-    except ImportError: raise TTPError('Several processes need accelerate: pip install accelerate') from None
-    patience = timedelta(days=30)   # the first to end waits for the last
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=patience)
-
-
 def part_folders(
     out:Path, # folder of an evaluation
 )->list: # of folders

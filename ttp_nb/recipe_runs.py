@@ -39,7 +39,7 @@ from .person import read_boxes
 from .drawn_people import synthetic_clips
 from .real_data import pseudo_labelled_clips, read_clips, with_joints_of
 from .official_weights import card_settings, load_any_model, load_official, to_official
-from .runs import TrainingRun, check_free, train_run
+from .runs import TrainingRun, alone_or_first, check_free, train_run
 from .recipes import GENTLE, DataConfig, Recipe, changed, settings, with_values
 from .recipe_files import read_changes
 
@@ -262,7 +262,7 @@ def train_recipe(
     "Trains as a recipe says."
     if recipe.task not in ('baseline', 'joint'):
         raise TTPError(f'This recipe is for personalization ({recipe.task}); to train, set task to baseline or joint.')
-    check_free(recipe.out, recipe.resume)
+    if alone_or_first(): check_free(recipe.out, recipe.resume)
     if recipe.init: return train_from(recipe, device, say, progress, **card)
     check_shape(recipe)
     clips, valid = training_clips(recipe.data, say, progress, not recipe.authors_rules, recipe.model.skeleton)
@@ -273,7 +273,8 @@ def train_recipe(
     workers = min(recipe.workers, os.cpu_count() or 1)
     run = train_run(model, clips, valid, recipe.out, training_config(recipe, clips), recipe.resume, device, workers,
                     progress, **card)
-    if recipe.authors_rules and not recipe.model.lateral: save_official(run.model, run.out / 'final_state.pth')
+    if recipe.authors_rules and not recipe.model.lateral and alone_or_first():
+        save_official(run.model, run.out / 'final_state.pth')
     return run
 
 # %% ../nbs/library/34_recipe_runs.ipynb #1534ad74

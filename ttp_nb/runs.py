@@ -4,12 +4,17 @@
 
 # %% auto #0
 __all__ = ['PEEKS', 'RUN_FILES', 'TrainingRun', 'read_run_state', 'log_checksum', 'log_entries', 'fingerprint', 'crc_of',
-           'check_new', 'check_free', 'open_run', 'train_run']
+           'check_new', 'check_free', 'open_run', 'processes', 'alone_or_first', 'TeamMean', 'TeamNorm',
+           'TeamPerceptual', 'share_batches', 'average_gradient', 'own_pairs', 'train_shared', 'begin_together',
+           'record', 'train_run']
 
 # %% ../nbs/library/31_runs.ipynb #124fa505
 import json
+import os
 import zlib
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +24,12 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .basics import TTPError, atomic_path
+from .perceptual import PerceptualLoss
+from .clips import as_seen
+from .pairs import Pairs
 from .checkpoints import read_state, save_model, save_state
-from .training import TrainConfig, learning_rate, new_optimizer, train, validate
+from .training import (
+    PairStream, TrainConfig, learning_rate, new_optimizer, train, train_step, validate)
 from .run_folders import remove_parts, run_lock, set_aside
 
 # %% ../nbs/library/31_runs.ipynb #06fbd8e8
@@ -94,6 +103,12 @@ def restore(self:TrainingRun,
     say=print, # called with a line for the user where the log was damaged
 ):
     "Reads state.pt and cuts the log to it; raises `TTPError` where it is broken or of other settings."
+    self.restore_log(self.read_back().get('log'), say)
+
+
+@patch
+def read_back(self:TrainingRun)->dict: # of state.pt
+    "Network, optimiser and step as they were; raises `TTPError` as `restore`."
     path = self.out / 'state.pt'
     state = read_run_state(path)
     if state['settings'] != self.settings:
@@ -104,7 +119,7 @@ def restore(self:TrainingRun,
         self.step, self.best = int(state['step']), float(state['best'])
     except Exception as e:
         raise TTPError(f"{path} cannot be used ({type(e).__name__}): remove the folder and train anew.") from e
-    self.restore_log(state.get('log'), say)
+    return state
 
 # %% ../nbs/library/31_runs.ipynb #a8703213
 @patch
@@ -225,6 +240,123 @@ def open_run(
     if (run.out / 'state.pt').exists(): return run.restore(say)
     with atomic_path(run.out / 'log.jsonl') as tmp: tmp.write_text('')
 
+# %% ../nbs/library/31_runs.ipynb #b9d01c93
+def processes():
+    "Those that were started together, as accelerate's `PartialState`; None where this one is alone."
+    if int(os.environ.get('WORLD_SIZE', 1)) < 2: return None
+    try: from accelerate import PartialState
+    except ImportError: raise TTPError('Several processes need accelerate: pip install accelerate') from None
+    patience = timedelta(days=30)   # the first to end waits for the last
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=patience)
+
+
+def alone_or_first()->bool:
+    "Whether this is the process that writes."
+    team = processes()
+    return not team or team.is_main_process
+
+# %% ../nbs/library/31_runs.ipynb #d4993546
+class TeamMean(torch.autograd.Function):
+    "The mean over all processes; so is the gradient of it, since each process's loss depends on every share."
+    @staticmethod
+    def forward(ctx, x): # any shape, the same in all processes -> likewise
+        total = x.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total / torch.distributed.get_world_size()
+
+    @staticmethod
+    def backward(ctx, gradient): return TeamMean.apply(gradient)
+
+
+class TeamNorm(nn.BatchNorm2d):
+    "Batch norm whose batch is that of all processes together."
+    def forward(self, x): # (B,C,H,W) -> the same
+        if not self.training: return super().forward(x)
+        mean = TeamMean.apply(x.mean((0, 2, 3)))[:, None, None]                            # (C,1,1)
+        var = TeamMean.apply((x - mean).square().mean((0, 2, 3)))                          # (C,)
+        cells = x.numel() / x.shape[1] * torch.distributed.get_world_size()
+        with torch.no_grad():
+            self.running_mean.lerp_(mean.flatten(), self.momentum)
+            self.running_var.lerp_(var * cells / (cells - 1), self.momentum)
+            self.num_batches_tracked += 1
+        scale = (self.weight * (var + self.eps).rsqrt())[:, None, None]
+        return (x - mean) * scale + self.bias[:, None, None]
+
+
+class TeamPerceptual(PerceptualLoss):
+    "A perceptual loss whose batch is that of all processes together."
+    def differences(self, out, target): return TeamMean.apply(super().differences(out, target))
+
+
+def share_batches(
+    model:nn.Module, # changed in place; what it computes alone stays the same
+):
+    "From now on a step on a share of a batch is the step on all of it."
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d): module.__class__ = TeamNorm
+        if isinstance(module, PerceptualLoss): module.__class__ = TeamPerceptual
+    for p in model.parameters():
+        if p.requires_grad: p.register_post_accumulate_grad_hook(average_gradient)
+
+
+def average_gradient(
+    p:nn.Parameter, # whose gradient is there
+):
+    "The gradient of the whole batch."
+    p.grad.copy_(TeamMean.apply(p.grad))
+
+# %% ../nbs/library/31_runs.ipynb #408cc222
+def own_pairs(
+    pairs:Pairs, # of a step
+    team, # `processes`
+)->Pairs: # every n-th of them
+    "This process's share of a batch."
+    share = {k: v[team.process_index::team.num_processes] for k, v in vars(pairs).items() if v is not None}
+    return replace(pairs, **share)
+
+
+def train_shared(
+    run:TrainingRun, # as it was restored
+    clips:list, # training clips
+    team, # `processes`
+    device='cpu', # where to compute
+    workers:int=0, # processes besides, of each one, that prepare batches
+): # yields the losses of each step, over all processes
+    "`train`, each batch divided among processes; raises `TTPError` where it cannot be."
+    model, cfg, n = run.model, run.cfg, team.num_processes
+    if cfg.batch % n or cfg.self_supervised_pairs % n:
+        raise TTPError(f'{n} processes cannot share batches of {cfg.batch}, {cfg.self_supervised_pairs} of them for the '
+                       'reconstruction: choose a number that divides both.')
+    share_batches(model)
+    own = replace(cfg, batch=cfg.batch // n, self_supervised_pairs=cfg.self_supervised_pairs // n)
+    stream = PairStream([as_seen(clip, model.cfg) for clip in clips], cfg, model.cfg.size, model.hm_size)
+    for step, pairs in enumerate(stream.from_step(run.step, workers), run.step):
+        losses = train_step(model, run.opt, own_pairs(pairs, team).to(device), own, step)
+        yield {k: TeamMean.apply(torch.tensor(v, device=device)).item() for k, v in losses.items()}
+
+
+def begin_together(
+    run:TrainingRun, # opened by the first process
+    team, # `processes`
+):
+    "The others read what the first one has restored, and write nothing."
+    team.wait_for_everyone()
+    if not team.is_main_process and (run.out / 'state.pt').exists(): run.read_back()
+    team.wait_for_everyone()
+
+# %% ../nbs/library/31_runs.ipynb #02fba433
+def record(
+    run:TrainingRun, # after a step
+    losses:dict, # of the step
+    valid:list, # validation clips
+    bar, # of tqdm
+):
+    "What a step leaves: a line now and then, and checkpoints."
+    if run.step % 50 == 0: run.note(lr=learning_rate(run.step - 1, run.cfg), **losses)
+    if run.step % run.cfg.every == 0 or run.step == run.cfg.steps:
+        run.checkpoint(valid)
+        bar.set_postfix(best=f'{run.best:.1f}')
+
 # %% ../nbs/library/31_runs.ipynb #4f584320
 def train_run(
     model:nn.Module, # `JointModel` or baseline
@@ -241,16 +373,18 @@ def train_run(
 )->TrainingRun: # the finished run; raises `TTPError` for a folder in use
     "Trains, validates and checkpoints."
     run = TrainingRun(model.to(device, memory_format=torch.channels_last), cfg, out, card, fingerprint(clips, valid))
-    with run_lock(out):
-        open_run(run, resume, say)
-        bar = tqdm(total=cfg.steps, initial=run.step, disable=not progress, desc='training', unit='step')
-        for losses in train(model, clips, cfg, run.opt, run.step, device, workers):
+    team, first = processes(), alone_or_first()
+    with run_lock(out) if first else nullcontext():
+        if first: open_run(run, resume, say)
+        if team: begin_together(run, team)
+        bar = tqdm(total=cfg.steps, initial=run.step, disable=not progress or not first, desc='training', unit='step')
+        steps = train_shared(run, clips, team, device, workers) if team else train(
+            model, clips, cfg, run.opt, run.step, device, workers)
+        for losses in steps:
             run.step += 1
             bar.update()
-            if run.step % 50 == 0: run.note(lr=learning_rate(run.step - 1, cfg), **losses)
-            if run.step % cfg.every == 0 or run.step == cfg.steps:
-                run.checkpoint(valid)
-                bar.set_postfix(best=f'{run.best:.1f}')
+            if first: record(run, losses, valid, bar)
         bar.close()
-        run.save_weights('last')
+        if first: run.save_weights('last')
+        if team: team.wait_for_everyone()
     return run
