@@ -305,7 +305,7 @@ def average_gradient(
     "The gradient of the whole batch."
     p.grad.copy_(TeamMean.apply(p.grad))
 
-# %% ../nbs/library/31_runs.ipynb #408cc222
+# %% ../nbs/library/31_runs.ipynb #acc9a5e8
 def own_pairs(
     pairs:Pairs, # of a step
     team, # `processes`
@@ -325,8 +325,8 @@ def train_shared(
     "`train`, each batch divided among processes; raises `TTPError` where it cannot be."
     model, cfg, n = run.model, run.cfg, team.num_processes
     if cfg.batch % n or cfg.self_supervised_pairs % n:
-        raise TTPError(f'{n} processes cannot share batches of {cfg.batch}, {cfg.self_supervised_pairs} of them for the '
-                       'reconstruction: choose a number that divides both.')
+        raise TTPError(f'{n} processes cannot share batches of {cfg.batch}, {cfg.self_supervised_pairs} of them for '
+                       'the reconstruction: choose a number that divides both.')
     share_batches(model)
     own = replace(cfg, batch=cfg.batch // n, self_supervised_pairs=cfg.self_supervised_pairs // n)
     stream = PairStream([as_seen(clip, model.cfg) for clip in clips], cfg, model.cfg.size, model.hm_size)
