@@ -640,8 +640,8 @@ def test_a_child_does_not_keep_its_parents_lock(tmp_path):
 import os, sys, time
 from ttp_nb.run_folders import run_lock
 with run_lock({str(tmp_path/'out')!r}):
-    if not os.fork(): print('forked', flush=True); time.sleep(60); os._exit(0)
-    print('locked', flush=True)
+    if not os.fork(): os.write(1, b'forked\\n'); time.sleep(60); os._exit(0)
+    os.write(1, b'locked\\n')
     time.sleep(60)'''
     p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     assert {p.stdout.readline(), p.stdout.readline()}=={'locked\n', 'forked\n'} and not free(tmp_path/'out')
