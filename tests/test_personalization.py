@@ -4,7 +4,7 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import briefly_trained, first, global_state, no_joints, noise_clip, person, same_weights, tiny_model, weights
 from ttp_nb import personalization
-from ttp_nb.clips import Clip, frame_crops, predict
+from ttp_nb.clips import Clip, frame_crops, pick, predict
 from ttp_nb.geometry import to_tensor, warp
 from ttp_nb.pairs import offline_pairs, online_pairs, pair_affine
 from ttp_nb.skeletons import Skeleton
@@ -422,6 +422,20 @@ def test_variants_by_hand(model, change, rule):
     assert np.array_equal(done.kp, kp) and np.array_equal(done.losses, losses)
     if 'first_only' in change: assert len(losses)==1
     else: assert len(losses)==len(person(0))*cfg.per_frame
+
+@both
+def test_every_second_frame_is_all_frames_of_a_clip_without_the_others(run, model):
+    c, cfg = person(0), replace(FAST, learn_every=2)
+    done, half = run(model, c, cfg), run(model, pick(c, range(0, len(c), 2)), FAST)
+    assert np.array_equal(done.losses, half.losses) and len(half.losses)==(len(c)+1)//2
+    assert all(torch.equal(a, b) for a, b in zip(done.model.state_dict().values(), half.model.state_dict().values()))
+    assert np.array_equal(done.kp[::2], half.kp)
+    if run is online: assert np.array_equal(done.kp[1], predict(model_after_one(model, c), c, [1])[0][0])
+
+def model_after_one(model, c):
+    a = Adaptation(model, c, FAST)
+    next(adapt(a, 'online'))
+    return a.model
 
 def test_the_authors_steps_repeat_the_batch(model):
     a,b = (online(model, person(0), replace(FAST, per_frame=2, authors_rules=p)).losses for p in (True, False))

@@ -288,12 +288,12 @@ def test_references_lie_within_memory(tmp_path, monkeypatch, asked, apart, memor
     task = your_video.make_task(job, video, np.tile([8.,8,40,40], (3,1)), net, net, tmp_path, tqdm(disable=True))
     assert task.run.adaptation.cfg.pairs.reach==want
 
-@pytest.mark.parametrize('room,apart', [(24, 4), (136, 8), (48, 8)])
-def test_the_furthest_reference_is_remembered_and_little_room_is_wasted(room, apart):
-    learned, _ = set_apart(1000, apart)
-    reach = your_video.reach_in_memory(room, apart)
+@pytest.mark.parametrize('room,apart,every', [(24, 4, 1), (136, 8, 1), (48, 8, 1), (136, 8, 2), (48, 8, 3)])
+def test_the_furthest_reference_is_remembered_and_little_room_is_wasted(room, apart, every):
+    learned = set_apart(1000, apart)[0][::every]
+    reach = your_video.reach_in_memory(room, apart, every)
     furthest = max(learned[i]-learned[i-reach] for i in range(reach, len(learned)))
-    assert 0<furthest<room and room-furthest<=2*apart
+    assert 0<furthest<room and room-furthest<=2*apart+2*every
     assert your_video.reach_in_memory(136, 0)==135 and your_video.reach_in_memory(16, 16)==0
 
 @pytest.mark.parametrize('missing', ['report.html', 'overlay.mp4', 'keypoints.npz'])

@@ -6,8 +6,8 @@
 __all__ = ['OPTIONS', 'REAL_PEOPLE', 'NEXT', 'MEANS', 'TRAINED', 'SECTIONS', 'VIDEO_TYPES', 'SWITCHES', 'DATA_SETS', 'CFG',
            'DATA', 'ROOT', 'DEVICE', 'WORKERS', 'MODEL', 'SEED', 'STEPS', 'PEOPLE', 'INIT', 'SCENARIO', 'VIDEO_MODEL',
            'VIDEO_MODE', 'JOINTS', 'BOX', 'PART', 'MADE_OF', 'PERSONALIZE_EXAMPLES', 'CODES', 'LABELLED_JOINTS',
-           'GRACE', 'ENDS', 'given_options', 'recipe_of', 'say', 'first_process', 'several_processes', 'recipe_path',
-           'stop', 'some_clips', 'demo_command', 'write_demo_video', 'print_comparison', 'check_folder',
+           'GRACE', 'ENDS', 'given_options', 'bfloat16_asked', 'recipe_of', 'say', 'first_process', 'several_processes',
+           'recipe_path', 'stop', 'some_clips', 'demo_command', 'write_demo_video', 'print_comparison', 'check_folder',
            'synth_command', 'evaluate_command', 'scenarios_of', 'train_command', 'reproduce_command', 'probe_command',
            'videos_and_settings', 'folder_names', 'video_jobs', 'personalize_command', 'personalize_one', 'point_out',
            'asked_before', 'stream_command', 'personalize_several', 'own_share', 'of_all_processes', 'attempt',
@@ -48,7 +48,15 @@ def given_options(
     values = {key: value for key, value in values.items() if value not in (None, False)}
     seed = getattr(args, 'seed', None)
     if seed is not None: values |= {'training.seed': seed, 'personalization.seed': seed}
+    if bfloat16_asked(): values['training.bfloat16'] = True
     return [word for pair in values.items() for word in pair]
+
+
+def bfloat16_asked()->bool:
+    "Whether `accelerate launch --mixed_precision bf16` started this process."
+    asked = os.environ.get('ACCELERATE_MIXED_PRECISION', 'no')
+    if asked not in ('no', 'bf16'): stop(f"Mixed precision is 'bf16' here, or 'no', not '{asked}'.")
+    return asked == 'bf16'
 
 
 def recipe_of(

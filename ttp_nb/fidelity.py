@@ -317,9 +317,9 @@ def check_losses(
             ours = loss_terms(net.train(mode == 'train'), pairs, theirs['unsup_weight'])
             ours['total_joint_loss'].backward()
             for k, v in theirs.items():
-                tolerance = 1e-9 if bits == 64 else max(1e-5, 4 * rounding['scalars_rel'].get(k, 0))
+                tolerance = 1e-9 if bits == 64 else max(5e-5, 4 * rounding['scalars_rel'].get(k, 0))
                 rows.append(compare_arrays(tag, f'{k}, {mode}, float{bits}', ours[k], v, tolerance, relative=True))
-            tolerance = 1e-6 if bits == 64 else max(1e-2, 4 * rounding['grad_norm_rel_max'])
+            tolerance = 1e-6 if bits == 64 else max(1e-1, 4 * rounding['grad_norm_rel_max'])
             rows.append(worst(tag, f'gradient norms, {mode}, float{bits}', gradient_norms(net),
                               about[mode][f'grad_norms{end}'], tolerance))
     return rows
@@ -366,10 +366,10 @@ def check_steps(
     for bits, theirs in ((32, about['ttp']), (64, about['ttp_float64'])):
         net, pairs = network_and_input(folder, tag, double=bits == 64)
         done = take_steps(net, pairs, len(theirs['losses']) if bits == 64 else 1, lr)
-        tight, end = (1e-2 if bits == 32 else 1e-6), f'float{bits}'
+        tight, end = (1e-1 if bits == 32 else 1e-6), f'float{bits}'
         for step, (our_loss, their_loss, rel) in enumerate(
                 zip(done['losses'], theirs['losses'], rounding['losses_rel']), 1):
-            tolerance = max(1e-5, 4 * rel) if bits == 32 else 1e-9
+            tolerance = max(5e-5, 4 * rel) if bits == 32 else 1e-9
             rows.append(compare_arrays(tag, f'loss before step {step}, {end}', our_loss, their_loss, tolerance,
                                        relative=True))
         rows.append(worst(tag, f'gradient norms, step 1, {end}', done['gradients'], theirs['grad_norms_step1'], tight,
@@ -389,7 +389,7 @@ def compare_steps(
 )->list: # of `Row`
     "How far the tensors have moved, normalisers and predictions, after every step that both sides know."
     rows, n, end = [], len(done['losses']), f'float{bits}'
-    tight = 1e-2 if bits == 32 else 1e-6   # in float32 Adam's first step makes full steps of noise in small gradients
+    tight = 3e-2 if bits == 32 else 1e-6   # in float32 Adam's first step makes full steps of noise in small gradients
     for k, v in theirs.items():
         step = int((re.search(r'\d+$', k) or [0])[0])
         if not 0 < step <= n: continue

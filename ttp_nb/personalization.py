@@ -164,7 +164,8 @@ class TTPConfig:
     lr:float = 1e-4 # Adam's learning rate
     batch:int = 8 # pairs a step (paper: 32)
     per_frame:int = 1 # online: steps at each frame
-    epochs:float = 1. # offline: steps, as a multiple of the number of frames
+    epochs:float = 1. # offline: steps, as a multiple of the frames that are learned from
+    learn_every:int = 1 # learn from every so many of the frames (ours; paper: all)
     seed:int = 0 # of every draw
     pairs:PairConfig = PairConfig() # how pairs are drawn and augmented
     anchor_weight:float = 2e4 # of the pseudo-labels (ours; paper: 0)
@@ -193,11 +194,12 @@ class Adaptation:
         clip:Clip, # the person; labels play no part
         cfg:TTPConfig=TTPConfig(), # how to personalise
         start:JointModel=None, # where the copy begins; default: at the source's weights
-        learn=None, # frames that are learned from, whole numbers in order; default: all
+        learn=None, # frames that may be learned from, whole numbers in order; default: all
     ):
         self.source, self.clip, self.cfg = source, clip, cfg
         self.model, self.opt = start_copy(start or source, cfg)
-        self.learn = np.arange(len(clip)) if learn is None else np.asarray(learn, int)
+        allowed = np.arange(len(clip)) if learn is None else np.asarray(learn, int)
+        self.learn = allowed[::cfg.learn_every]
         self.losses = []    # what `adapt_step` reported of each step
         self.done = 0       # turns
         self.stopped = ''   # why nothing more is learned

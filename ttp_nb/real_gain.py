@@ -226,5 +226,8 @@ def relative_costs(
 
 # %% ../nbs/library/49_real_gain.ipynb #aa73dbcf
 CHEAPER = {'half the steps': (replace(OURS, epochs=.5), ('offline',)),
+           'every second frame': (replace(OURS, learn_every=2), ('offline',)),
+           'every second frame, online': (replace(OURS, learn_every=2), ('online',)),
+           'every fourth frame, online': (replace(OURS, learn_every=4), ('online',)),
            'the trunk at rest': (replace(OURS, trunk_rate=0.), ('offline',)),
            'four views, the trunk at rest': (replace(OURS, views=4, answer_views=4, trunk_rate=0.), ('offline',))}

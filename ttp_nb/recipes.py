@@ -94,7 +94,7 @@ LEAST = {   # the smallest value of a number
     'personalization.lr': 0, 'personalization.batch': 1, 'personalization.seed': 0, 'personalization.per_frame': 0,
     'personalization.epochs': 0, 'personalization.reset_every': 0, 'personalization.pairs.reach': 0,
     'personalization.anchor_weight': 0, 'personalization.self_supervised_weight': 0, 'personalization.views': 1,
-    'personalization.answer_views': 1, 'personalization.trunk_rate': 0,
+    'personalization.answer_views': 1, 'personalization.trunk_rate': 0, 'personalization.learn_every': 1,
     'epochs': 0, 'epoch_steps': 0, 'validate': 0, 'workers': 0}
 
 

@@ -272,6 +272,7 @@ class TeamNorm(nn.BatchNorm2d):
     "Batch norm whose batch is that of all processes together."
     def forward(self, x): # (B,C,H,W) -> the same
         if not self.training: return super().forward(x)
+        asked, x = x.dtype, x.to(self.weight.dtype)                                        # where that is half
         mean = TeamMean.apply(x.mean((0, 2, 3)))[:, None, None]                            # (C,1,1)
         var = TeamMean.apply((x - mean).square().mean((0, 2, 3)))                          # (C,)
         cells = x.numel() / x.shape[1] * torch.distributed.get_world_size()
@@ -280,12 +281,12 @@ class TeamNorm(nn.BatchNorm2d):
             self.running_var.lerp_(var * cells / (cells - 1), self.momentum)
             self.num_batches_tracked += 1
         scale = (self.weight * (var + self.eps).rsqrt())[:, None, None]
-        return (x - mean) * scale + self.bias[:, None, None]
+        return ((x - mean) * scale + self.bias[:, None, None]).to(asked)
 
 
 class TeamPerceptual(PerceptualLoss):
     "A perceptual loss whose batch is that of all processes together."
-    def differences(self, out, target): return TeamMean.apply(super().differences(out, target))
+    def differences(self, out, target): return TeamMean.apply(super().differences(out, target).to(self.mean.dtype))
 
 
 def share_batches(

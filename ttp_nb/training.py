@@ -36,6 +36,7 @@ class TrainConfig:
     every:int = 250 # steps between validations, and checkpoints
     seed:int = 0 # of every draw
     color_jitter:float = .5 # share of the pairs that change colours and light (paper: 0)
+    bfloat16:bool = False # forward passes in numbers of 16 bits, for GPUs (paper: no)
     pairs:PairConfig = PairConfig() # how pairs are drawn and augmented
 
 # %% ../nbs/13_training.ipynb #4d4a7fea
@@ -90,7 +91,8 @@ def train_step(
     for group in opt.param_groups:
         group['lr'] = group.get('part', 1.) * learning_rate(step, cfg)
     dropout_seed = int(rng_for(cfg.seed, 'dropout', step).integers(2**31))
-    with torch.random.fork_rng():
+    half = torch.autocast(pairs.target.device.type, torch.bfloat16, cfg.bfloat16)
+    with torch.random.fork_rng(), half:
         torch.manual_seed(dropout_seed)
         losses = pair_losses(model, pairs, cfg.self_supervised_pairs)
     loss = losses['supervised'] + cfg.weight * losses.get('self_supervised', 0)

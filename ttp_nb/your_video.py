@@ -514,11 +514,12 @@ def go(self:Task)->str: # why the adapted answers are not kept, or ''
 def reach_in_memory(
     room:int, # frames that are remembered
     apart:int, # one frame in so many is kept apart; 0: none is
+    every:int=1, # one in so many of the others is learned from
 )->int: # in frames that are learned from
     "How far back a reference may lie so that it is still remembered."
-    if not apart: return room - 1                    # the frame that has just arrived is remembered, too
-    learned_from = room * (apart - 1) // apart
-    return max(0, learned_from - apart)
+    if not apart: return (room - 1) // every         # the frame that has just arrived is remembered, too
+    allowed = room * (apart - 1) // apart
+    return max(0, allowed - apart) // every
 
 
 def online_adaptation(
@@ -530,7 +531,7 @@ def online_adaptation(
 )->GuardedAdaptation:
     "Learns from frame after frame, and goes back no further than memory."
     pairs, watch = job.cfg.pairs, job.watch
-    reach = reach_in_memory(room, watch.apart)
+    reach = reach_in_memory(room, watch.apart, job.cfg.learn_every)
     if pairs.reach is not None: reach = min(reach, pairs.reach)
     checked = min(watch.most, room // max(1, watch.apart))
     cfg = replace(job.cfg, pairs=replace(pairs, reach=reach))
