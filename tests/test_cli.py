@@ -642,6 +642,14 @@ def test_a_network_that_ran_away(own, tmp_path, mode):
     assert 'Returned unadapted' in (tmp_path/'out'/'report.html').read_text('utf-8')
     assert own('personalization.lr', '1e3', '--resume', mode=mode, report=True).code==4, 'finished, and still 4'
 
+@pytest.mark.parametrize('mode', ['offline', 'online'])
+def test_fast(own, tmp_path, mode):
+    assert own('--fast', mode=mode).code in (0, 4)
+    written = json.loads((tmp_path/'out'/'keypoints.json').read_text())
+    assert written['settings']['learn_every']==4 and written['frames'][-1]['keypoints']
+    assert own('--fast', 'personalization.learn_every', 2, out=tmp_path/'two').code in (0, 4)
+    assert json.loads((tmp_path/'two'/'keypoints.json').read_text())['settings']['learn_every']==2
+
 def test_interrupted(own, monkeypatch, tmp_path):
     from ttp_nb import your_video
     def interrupted(*a): raise KeyboardInterrupt
