@@ -235,12 +235,12 @@ def network_diagram(
     d.box(8.3, 2.1, 'pose\nencoder', 'moves', out['pose_encoder'], 1.2)
     d.box(4.6, .8, 'affinity W', 'frozen', out['affinity'])
     d.box(6.7, .8, 'J heatmaps', 'data', out['joints'])
-    d.box(8.7, .8, 'supervised\nloss', 'loss', 'against labels')
+    d.box(8.7, .8, 'supervised\nloss', 'loss', 'labels: in training')
     d.arrow('reference', 'appearance\nencoder', 'renderer', 'perceptual\nloss')
     d.arrow('target', 'trunk', 'K heatmaps', 'K points', 'pose\nencoder', 'renderer')
     d.arrow('trunk', 'affinity W', 'J heatmaps', 'supervised\nloss')
     d.arrow('K heatmaps', 'J heatmaps')
-    d.legend(.3, .15, moves='moves at test time', frozen='frozen at test time', loss='loss')
+    d.legend(.3, .15, moves='moves at test time', frozen='its weights rest', loss='loss')
     return d
 
 # %% ../nbs/06_joint_model.ipynb #5ef90684
