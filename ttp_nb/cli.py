@@ -344,11 +344,12 @@ def video_jobs(
     "What is asked for."
     from ttp_nb.choosing import Excerpt
     from ttp_nb.motion import read_filter
+    from ttp_nb.personalization import FAST
     from ttp_nb.recipe_runs import personalization_settings
     from ttp_nb.your_video import VideoJob, model_path
     videos, changes = videos_and_settings([args.file, *args.what])
     model, given = model_path(args.model or 'people'), vars(args)
-    if args.fast: changes = ['personalization.learn_every', '4', *changes]
+    if args.fast: changes = [*(w for k, v in FAST.items() for w in (f'personalization.{k}', str(v))), *changes]
     job = VideoJob(videos[0], Path(args.out or 'output'), model, args.mode, args.box,
                    personalization_settings(changes, args.seed, model), joints=args.joints, profile=args.profile,
                    exports=tuple(args.export.replace(',', ' ').split()), strict=args.strict,
