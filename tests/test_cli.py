@@ -642,6 +642,15 @@ def test_a_network_that_ran_away(own, tmp_path, mode):
     assert 'Returned unadapted' in (tmp_path/'out'/'report.html').read_text('utf-8')
     assert own('personalization.lr', '1e3', '--resume', mode=mode, report=True).code==4, 'finished, and still 4'
 
+def test_a_launchers_mixed_precision(monkeypatch):
+    args = cli.parse(['train', 'joint', '--steps', '5'])
+    args.what = []
+    for said,half in ((None, False), ('no', False), ('bf16', True)):
+        if said: monkeypatch.setenv('ACCELERATE_MIXED_PRECISION', said)
+        assert cli.recipe_of(args).training.bfloat16 is half
+    monkeypatch.setenv('ACCELERATE_MIXED_PRECISION', 'fp16')
+    with pytest.raises(TTPError, match="not 'fp16'"): cli.recipe_of(args)
+
 @pytest.mark.parametrize('mode', ['offline', 'online'])
 def test_fast(own, tmp_path, mode):
     assert own('--fast', mode=mode).code in (0, 4)
