@@ -68,15 +68,16 @@ def test_another_number_of_threads(runs, kind):
 
     From the first weights on, Adam makes whole steps of the rounding in small gradients. So after training a single
     weight may be another one, by a few thousandths, and so may the statistics of what it makes; what is asked there is
-    that the weights are the same on the whole.
+    that the weights are the same on the whole. A learning rate that is two percent off is seen.
     """
     a,b = arrays(runs['here']/kind),arrays(runs['threads']/kind)
     assert a and a.keys()==b.keys()
-    for k in a:
-        off = np.abs(a[k].astype(float)-b[k])
-        if 'running' in k: continue
-        if kind=='training': assert off.mean() <= 2e-3+.05*np.abs(a[k]).mean(), (k, off.mean())
-        else: assert np.allclose(a[k], b[k], atol=2e-3, equal_nan=True), (k, off.max())
+    if kind!='training':
+        for k in a: assert np.allclose(a[k], b[k], atol=2e-3, equal_nan=True), (k, np.abs(a[k]-b[k]).max())
+        return
+    means = {k: np.abs(a[k]-b[k]).mean() for k in a if 'running' not in k}
+    assert np.median(list(means.values())) <= 1e-3
+    for k in means: assert means[k] <= 2e-3+.05*np.abs(a[k]).mean(), (k, means[k])
 
 
 # --- a long video

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['NOISE', 'fill_scale', 'fill', 'tags', 'read_json', 'read_arrays', 'shapes', 'make_network', 'filled_vgg',
            'network_input', 'network_and_input', 'Row', 'compare_arrays', 'agree', 'outputs', 'observed',
-           'check_outputs', 'loss_terms', 'gradient_norms', 'worst', 'check_losses', 'take_steps', 'moved_lengths',
-           'check_steps', 'compare_steps', 'check_baseline', 'wave_frame', 'items', 'item_crop', 'item_frames',
-           'check_item', 'check_edges', 'log_accuracy', 'check_decoding', 'table', 'check_tables', 'check_metrics',
-           'penn_labels', 'check_labels', 'check_item_labels', 'check_all_test', 'check', 'largest', 'show']
+           'check_outputs', 'loss_terms', 'gradient_norms', 'worst', 'single_precision', 'check_losses', 'take_steps',
+           'moved_lengths', 'check_steps', 'compare_steps', 'check_baseline', 'wave_frame', 'items', 'item_crop',
+           'item_frames', 'check_item', 'check_edges', 'log_accuracy', 'check_decoding', 'table', 'check_tables',
+           'check_metrics', 'penn_labels', 'check_labels', 'check_item_labels', 'check_all_test', 'check', 'largest',
+           'show']
 
 # %% ../nbs/library/47_fidelity.ipynb #8bd4656f
 import copy
@@ -304,6 +305,16 @@ def worst(
                           tolerance, relative=True)
 
 # %% ../nbs/library/47_fidelity.ipynb #26b58cb3
+def single_precision(
+    floor:float, # never less than this
+    rounding:float, # float32 from float64, as the authors' code had it
+    here:Row, # the same of ours, on this machine
+    size:float=1., # of the quantity; ours may add a tenth of it
+)->float: # how far apart the two codes may be in float32
+    "Four times the rounding measured on either side, of ours no more than a tenth."
+    return max(floor, 4 * rounding, min(4 * here.difference, size / 10))
+
+
 def check_losses(
     folder, # of numbers
     tag:str, # of a joint model
@@ -311,16 +322,22 @@ def check_losses(
     "Loss terms, normalisers and gradient norms, in both modes and both precisions."
     rows, about = [], read_json(folder, f'{tag}_scalars.json')
     for mode in ('eval', 'train'):
-        for bits, end in ((32, ''), (64, '_float64')):
+        exact = None
+        for bits, end in ((64, '_float64'), (32, '')):
             net, pairs = network_and_input(folder, tag, double=bits == 64)
             theirs, rounding = about[mode][f'scalars{end}'], about['float32_vs_float64'][mode]
             ours = loss_terms(net.train(mode == 'train'), pairs, theirs['unsup_weight'])
             ours['total_joint_loss'].backward()
+            ours = {k: v.detach() if isinstance(v, torch.Tensor) else v for k, v in ours.items()}
+            lengths = gradient_norms(net)
+            exact = exact or (ours, lengths)
             for k, v in theirs.items():
-                tolerance = 1e-9 if bits == 64 else max(5e-5, 4 * rounding['scalars_rel'].get(k, 0))
+                here = compare_arrays(tag, k, ours[k], exact[0][k], 0., relative=True)
+                tolerance = 1e-9 if bits == 64 else single_precision(1e-5, rounding['scalars_rel'].get(k, 0), here, 1e-3)
                 rows.append(compare_arrays(tag, f'{k}, {mode}, float{bits}', ours[k], v, tolerance, relative=True))
-            tolerance = 1e-6 if bits == 64 else max(1e-1, 4 * rounding['grad_norm_rel_max'])
-            rows.append(worst(tag, f'gradient norms, {mode}, float{bits}', gradient_norms(net),
+            here = worst(tag, mode, lengths, exact[1], 0.)
+            tolerance = 1e-6 if bits == 64 else single_precision(1e-2, rounding['grad_norm_rel_max'], here)
+            rows.append(worst(tag, f'gradient norms, {mode}, float{bits}', lengths,
                               about[mode][f'grad_norms{end}'], tolerance))
     return rows
 
@@ -363,20 +380,23 @@ def check_steps(
     "One step in float32, all of them in float64."
     rows, about = [], read_json(folder, f'{tag}_scalars.json')
     rounding, lr = about['float32_vs_float64']['ttp'], about['ttp']['optimizer']['defaults']['lr']
-    for bits, theirs in ((32, about['ttp']), (64, about['ttp_float64'])):
+    exact = None
+    for bits, theirs in ((64, about['ttp_float64']), (32, about['ttp'])):
         net, pairs = network_and_input(folder, tag, double=bits == 64)
         done = take_steps(net, pairs, len(theirs['losses']) if bits == 64 else 1, lr)
-        tight, end = (1e-1 if bits == 32 else 1e-6), f'float{bits}'
+        exact, end = exact or done, f'float{bits}'
         for step, (our_loss, their_loss, rel) in enumerate(
                 zip(done['losses'], theirs['losses'], rounding['losses_rel']), 1):
-            tolerance = max(5e-5, 4 * rel) if bits == 32 else 1e-9
+            here = compare_arrays(tag, end, our_loss, exact['losses'][step - 1], 0., relative=True)
+            tolerance = single_precision(1e-5, rel, here, 1e-3) if bits == 32 else 1e-9
             rows.append(compare_arrays(tag, f'loss before step {step}, {end}', our_loss, their_loss, tolerance,
                                        relative=True))
-        rows.append(worst(tag, f'gradient norms, step 1, {end}', done['gradients'], theirs['grad_norms_step1'], tight,
-                          NOISE))
+        here = worst(tag, end, done['gradients'], exact['gradients'], 0., NOISE)
+        rows.append(worst(tag, f'gradient norms, step 1, {end}', done['gradients'], theirs['grad_norms_step1'],
+                          single_precision(1e-2, 0., here) if bits == 32 else 1e-6, NOISE))
         if 'changed' in theirs:
             rows.append(agree(tag, 'which tensors move', set(done['moved'][0]) == set(theirs['changed'])))
-        rows += compare_steps(folder, tag, done, theirs, bits)
+        rows += compare_steps(folder, tag, done, theirs, bits, exact)
     return rows
 
 
@@ -386,23 +406,32 @@ def compare_steps(
     done:dict, # of `take_steps`
     theirs:dict, # of the scalars file
     bits:int, # 32 or 64
+    exact:dict, # of `take_steps`, in float64
 )->list: # of `Row`
     "How far the tensors have moved, normalisers and predictions, after every step that both sides know."
     rows, n, end = [], len(done['losses']), f'float{bits}'
-    tight = 3e-2 if bits == 32 else 1e-6   # in float32 Adam's first step makes full steps of noise in small gradients
+
+    def allowed(here, size=1.):   # in float32 Adam's first step makes full steps of noise in small gradients
+        return 1e-6 * size if bits == 64 else single_precision(1e-2 * size, 0., here, size)
+
     for k, v in theirs.items():
         step = int((re.search(r'\d+$', k) or [0])[0])
         if not 0 < step <= n: continue
         if k.startswith('delta_norm'):
-            rows.append(worst(tag, f'moved by step {step}, {end}', done['moved'][step - 1], v, tight, NOISE))
+            moved = done['moved'][step - 1]
+            here = worst(tag, k, moved, exact['moved'][step - 1], 0., NOISE)
+            rows.append(worst(tag, f'moved by step {step}, {end}', moved, v, allowed(here), NOISE))
         if k.startswith('loss_mean'):
             what = f'normalisers after step {step}, {end}'
-            rows.append(compare_arrays(tag, what, done['means'][step - 1], v, tight, relative=True))
+            here = compare_arrays(tag, k, done['means'][step - 1], exact['means'][step - 1], 0., relative=True)
+            rows.append(compare_arrays(tag, what, done['means'][step - 1], v, allowed(here), relative=True))
     for k, v in read_arrays(folder, f'{tag}_ttp.npz').items():
         name, step = re.match(r'(.+)_step(\d+)', k).groups()
         if k.endswith('_f64') == (bits == 64) and int(step) <= n:
             ours = done['outputs'][int(step) - 1][name]
-            rows.append(compare_arrays(tag, f'{name} after step {step}, {end}', ours, v, tight * max(1, abs(v).max())))
+            here = compare_arrays(tag, name, ours, exact['outputs'][int(step) - 1][name], 0.)
+            tolerance = allowed(here, max(1, abs(v).max()))
+            rows.append(compare_arrays(tag, f'{name} after step {step}, {end}', ours, v, tolerance))
     return rows
 
 # %% ../nbs/library/47_fidelity.ipynb #de7b6525
