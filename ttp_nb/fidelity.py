@@ -333,7 +333,8 @@ def check_losses(
             exact = exact or (ours, lengths)
             for k, v in theirs.items():
                 here = compare_arrays(tag, k, ours[k], exact[0][k], 0., relative=True)
-                tolerance = 1e-9 if bits == 64 else single_precision(1e-5, rounding['scalars_rel'].get(k, 0), here, 1e-3)
+                single = single_precision(1e-5, rounding['scalars_rel'].get(k, 0), here, 1e-3)
+                tolerance = 1e-9 if bits == 64 else single
                 rows.append(compare_arrays(tag, f'{k}, {mode}, float{bits}', ours[k], v, tolerance, relative=True))
             here = worst(tag, mode, lengths, exact[1], 0.)
             tolerance = 1e-6 if bits == 64 else single_precision(1e-2, rounding['grad_norm_rel_max'], here)
