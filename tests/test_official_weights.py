@@ -1,13 +1,15 @@
 """The authors' weights: read whole, under their names; what does not fit is named."""
-from dataclasses import replace
+from dataclasses import asdict, replace
 import pytest, torch
 from tiny import IN_USE, same_weights, tiny_model, weights
 from ttp_nb.basics import TTPError
 from ttp_nb.checkpoints import load_model, save_model
 from ttp_nb.joint_model import JointModel, baseline, paper_config
 from ttp_nb.official_weights import card_settings, load_official, official_config, read_official_model, to_official
+from ttp_nb.pairs import PairConfig
 from ttp_nb.personalization import TTPConfig
 from ttp_nb.skeletons import BBC7, H36M16
+from ttp_nb.training import TrainConfig
 
 SHORT = dict(size=(32,32), vgg=False, dropout=0.)
 
@@ -104,5 +106,15 @@ def test_the_card_says_how_a_network_is_personalised(tmp_path):
     save_model(tiny_model(), tmp_path/'odd.safetensors', personalization=dict(speed=3))
     assert card_settings(tmp_path/'plain.safetensors')==card_settings('theirs.pth')==TTPConfig()
     assert card_settings(tmp_path/'own.safetensors')==TTPConfig(lr=3e-4, views=10)
-    with pytest.raises(TTPError, match="odd.safetensors: its card's 'personalization' does not fit.*speed"):
+    with pytest.raises(TTPError, match="odd.safetensors: its card's 'personalization' .*does not fit.*speed"):
         card_settings(tmp_path/'odd.safetensors')
+
+def test_where_training_mirrored_nothing_personalization_does_not_either(tmp_path):
+    straight = asdict(TrainConfig(pairs=PairConfig(flip=False)))
+    save_model(tiny_model(), tmp_path/'a.safetensors', training=straight)
+    save_model(tiny_model(), tmp_path/'b.safetensors', training=asdict(TrainConfig()), personalization=dict(views=10))
+    save_model(tiny_model(), tmp_path/'c.safetensors', training='by hand')
+    assert card_settings(tmp_path/'a.safetensors')==TTPConfig(pairs=PairConfig(flip=False))
+    assert card_settings(tmp_path/'b.safetensors')==TTPConfig(views=10)
+    with pytest.raises(TTPError, match="c.safetensors: its card's .*'training' does not fit"):
+        card_settings(tmp_path/'c.safetensors')

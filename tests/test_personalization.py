@@ -1,12 +1,14 @@
 """Personalization: what moves, what stays, that nothing leaks between clips, from labels or from the future."""
 from dataclasses import replace
+from functools import partial
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import briefly_trained, first, global_state, no_joints, noise_clip, person, same_weights, tiny_model, weights
-from ttp_nb import personalization
+from ttp_nb import guard, personalization
 from ttp_nb.clips import Clip, frame_crops, pick, predict
 from ttp_nb.geometry import to_tensor, warp
-from ttp_nb.pairs import offline_pairs, online_pairs, pair_affine
+from ttp_nb.guard import guarded
+from ttp_nb.pairs import PairConfig, offline_pairs, online_pairs, pair_affine
 from ttp_nb.skeletons import Skeleton
 from ttp_nb.personalization import (MOVING, VIEWS, Adaptation, Personalized, TTPConfig, adapt, adapt_step, answer,
                                     carried, consensus, freeze, offline, online, self_training, start_copy,
@@ -358,6 +360,19 @@ def test_without_pairs_nothing_is_mirrored():
     clip = replace(no_joints(person(0)), skel=skel)
     straight = tuple(v for v in VIEWS if not v[2])
     assert np.array_equal(consensus(net, clip)[0], consensus(net, clip, views=straight)[0])
+
+@pytest.mark.parametrize('run', (offline, online, partial(guarded, mode='offline'), partial(guarded, mode='online')))
+def test_a_configuration_that_mirrors_nothing_asks_for_no_mirrored_view(run, model, monkeypatch):
+    cfg = replace(SELF, answer_views=4, pairs=PairConfig(flip=False))
+    asked, plain = set(), personalization.pair_affine
+    def watched(clip, i, size, scale=1., rot=0., flip=False):
+        asked.add(bool(flip))
+        return plain(clip, i, size, scale, rot, flip)
+    for module in (personalization, guard): monkeypatch.setattr(module, 'pair_affine', watched)
+    run(model, person(0), cfg=cfg)
+    assert asked=={False}
+    run(model, person(0), cfg=replace(cfg, pairs=PairConfig()))
+    assert asked=={False, True}
 
 @both
 def test_self_training_moves_what_finds_keypoints_only(run, model):

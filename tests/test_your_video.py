@@ -6,7 +6,7 @@ import av, cv2, numpy as np, psutil, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tiny import global_state, noise_clip, tiny_model, weights
 from tqdm.auto import tqdm
-from ttp_nb import your_video
+from ttp_nb import guard, personalization, your_video
 from ttp_nb.cli import main
 from ttp_nb.exports import EXPORTS, read_coco, read_deeplabcut, read_keypoints, read_npz, read_openpose, read_trc
 from ttp_nb.choosing import Excerpt
@@ -575,9 +575,22 @@ def test_one_joint(tmp_path, run, d):
         assert result.kp.shape==(T,1,2) and len(rows(tmp_path/'out'))==T
 
 
+@pytest.mark.parametrize('mode', your_video.MODES)
+def test_nothing_is_mirrored_where_the_configuration_says_so(mode, run, monkeypatch):
+    asked, plain = set(), personalization.pair_affine
+    def watched(*args):
+        asked.add(len(args)>5 and bool(args[5]))
+        return plain(*args)
+    for module in (personalization, guard): monkeypatch.setattr(module, 'pair_affine', watched)
+    for flip in (False, True):
+        cfg = replace(FAST, self_supervised_weight=0., views=2, answer_views=2, pairs=PairConfig(flip=flip))
+        asked.clear(); run(mode=mode, out=f'out {flip}', cfg=cfg)
+        assert asked==({False, True} if flip else {False})
+
+
 # --- mended, filtered, in metres
 
-def pose(model, clip, frames, views=1):
+def pose(model, clip, frames, views=1, flip=True):
     "Somebody who stands, seen for sure but for a wrist in three frames; another wrist jumps once."
     kp, conf = np.zeros((len(frames),13,2)), np.full((len(frames),13), .9)
     kp[:] = [[30,4], [36,14], [24,14], [38,22], [22,22], [39,30], [21,30], [34,30], [26,30], [34,40], [26,40],

@@ -96,10 +96,11 @@ def asked(
     clip:Clip, # the person
     frames:list|None, # which ones; None: all
     mirror:bool, # with the mirrored frames; else as the configuration says
-    cfg:TTPConfig, # its `answer_views`
+    cfg:TTPConfig, # its `answer_views`, mirrored or not
 )->tuple: # (T,J,2) joints, (T,J) confidence
     "The answers of an adapted network."
-    return predict(model, clip, frames, mirror=True) if mirror else answer(model, clip, frames, cfg.answer_views)
+    if mirror: return predict(model, clip, frames, mirror=True)
+    return answer(model, clip, frames, cfg.answer_views, cfg.pairs.flip)
 
 
 def go_on_from(

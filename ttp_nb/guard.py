@@ -21,7 +21,7 @@ from .joint_model import JointModel
 from .geometry import to_tensor, warp
 from .clips import Clip, as_seen, crop_heatmaps, pick, predict, read_joints
 from .pairs import make_pairs, no_augmentation, pair_affine
-from .personalization import VIEWS, Adaptation, TTPConfig, adapt, answer, consensus
+from .personalization import Adaptation, TTPConfig, adapt, answer, consensus, first_views
 from .motion import limb_lengths
 
 # %% ../nbs/library/40_guard.ipynb #d39019cb
@@ -265,7 +265,7 @@ class GuardedAdaptation:
         self.clip, self.watch = clip, watch
         learn, self.apart = set_apart(len(clip), watch.apart)
         self.adaptation = Adaptation(source, clip, cfg, start, learn)
-        views = () if cfg.self_supervised_weight else VIEWS[:cfg.views]
+        views = () if cfg.self_supervised_weight else first_views(cfg.views, cfg.pairs.flip)
         self.guard = Guard(self.adaptation.model, self.adaptation.opt, source, watch, cfg.pairs.flip, views)
 
     @property
@@ -376,12 +376,13 @@ def guarded(
 )->Watched:
     "Personalises a clip under guard."
     run, answers = GuardedAdaptation(source, clip, cfg, watch), []
-    before = answer(source, clip, views=cfg.answer_views)
+    views = cfg.answer_views, cfg.pairs.flip
+    before = answer(source, clip, None, *views)
     for i, _ in enumerate(run.turns(mode)):
-        if mode == 'online': answers.append(answer(run.model, clip, [i], cfg.answer_views))
+        if mode == 'online': answers.append(answer(run.model, clip, [i], *views))
     why = run.verdict(mode)
     if why: return Watched(*before, before, why, run)
-    if mode == 'offline': return Watched(*answer(run.model, clip, views=cfg.answer_views), before, '', run)
+    if mode == 'offline': return Watched(*answer(run.model, clip, None, *views), before, '', run)
     kp, conf = map(np.concatenate, zip(*answers))
     run.guard.undo(kp, conf, before)
     return Watched(kp, conf, before, '', run)

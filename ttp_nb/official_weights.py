@@ -20,6 +20,7 @@ from .skeletons import BBC7, H36M16, PENN13, Skeleton
 from .trunk import DEPTHS
 from .joint_model import JointModel, baseline, paper_config
 from .checkpoints import check_joints, load_model, read_card
+from .pairs import PairConfig
 from .personalization import TTPConfig
 
 # %% ../nbs/library/30_official_weights.ipynb #0b8e4b00
@@ -185,8 +186,15 @@ def load_any_model(
 def card_settings(
     path, # of weights, as in `load_any_model`
 )->TTPConfig: # the defaults where a card says nothing, or there is none
-    "How a network is personalised, as its card says; raises `TTPError` for settings that do not exist."
+    """How a network is personalised, as its card says; raises `TTPError` for settings that do not exist.
+
+    Where training mirrored nothing, personalization does not, either."""
     if Path(path).suffix == '.pth': return TTPConfig()
-    said = read_card(path).get('personalization', {})
-    try: return TTPConfig(**said)
-    except TypeError as e: raise TTPError(f"{path}: its card's 'personalization' does not fit: {e}.") from None
+    card = read_card(path)
+    try:
+        said = dict(card.get('personalization', {}))
+        if not card.get('training', {}).get('pairs', {}).get('flip', True):
+            said.setdefault('pairs', PairConfig(flip=False))
+        return TTPConfig(**said)
+    except (AttributeError, TypeError, ValueError) as e:
+        raise TTPError(f"{path}: its card's 'personalization' or 'training' does not fit: {e}.") from None

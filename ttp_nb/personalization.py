@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOVING', 'VIEWS', 'FAST', 'freeze', 'adaptation_loss', 'adapt_step', 'carried', 'view_heatmaps', 'consensus',
-           'answer', 'TTPConfig', 'self_training', 'Adaptation', 'start_copy', 'adapt', 'Personalized', 'offline',
-           'online']
+           'first_views', 'answer', 'TTPConfig', 'self_training', 'Adaptation', 'start_copy', 'adapt', 'Personalized',
+           'offline', 'online']
 
 # %% ../nbs/14_personalization.ipynb #550ab5a5
 import copy
@@ -147,16 +147,25 @@ def consensus(
     return np.concatenate(joints), np.concatenate(confidence)
 
 # %% ../nbs/14_personalization.ipynb #bb8b4507
+def first_views(
+    n:int, # so many of `VIEWS`
+    flip:bool=True, # False: of these, only what is not mirrored
+)->tuple: # scale, degrees, mirrored of each
+    "The views that a configuration asks for."
+    return tuple(view for view in VIEWS[:n] if flip or not view[2])
+
+
 def answer(
     model:nn.Module, # joint model or baseline
     clip:Clip, # the person
     frames=None, # which frames, whole numbers; default: all
     views:int=1, # so many of `VIEWS`
+    flip:bool=True, # False: of these, only what is not mirrored
 )->tuple: # (T,J,2) x,y in frame pixels; (T,J) confidence
     "Joints from the frames as they are, or from the consensus of some views."
     if views == 1:
         return predict(model, clip, frames)
-    return consensus(model, clip, frames, VIEWS[:views])
+    return consensus(model, clip, frames, first_views(views, flip))
 
 # %% ../nbs/14_personalization.ipynb #e38ede20
 @dataclass(frozen=True)
@@ -244,7 +253,8 @@ def label(self:Adaptation,
     "Asks the source for the pseudo-labels of some frames, where the loss needs them."
     if self.pseudo_labels is None:
         return
-    joints, height = answer(self.source, self.learned_clip, at, self.cfg.views)
+    flip = self.pair_rules.flip
+    joints, height = answer(self.source, self.learned_clip, at, self.cfg.views, flip)
     self.pseudo_labels[at, :, :2] = joints + self.source.cfg.origin
     self.pseudo_labels[at, :, 2] = 1 if self.cfg.views == 1 else height.clip(0, 1)
 
@@ -334,7 +344,7 @@ def offline(
     a = Adaptation(model, clip, cfg)
     for _ in adapt(a, 'offline'):
         pass
-    found = answer(a.model, clip, views=cfg.answer_views)
+    found = answer(a.model, clip, None, cfg.answer_views, cfg.pairs.flip)
     return Personalized(*found, np.array(a.losses), a.model)
 
 
@@ -346,6 +356,7 @@ def online(
     "Adapts at each frame as it arrives, then predicts it (TTP, section 3.3)."
     a, answers = Adaptation(model, clip, cfg), []
     for i, _ in enumerate(adapt(a, 'online')):
-        answers.append(answer(a.model, clip, [i], cfg.answer_views))
+        found = answer(a.model, clip, [i], cfg.answer_views, cfg.pairs.flip)
+        answers.append(found)
     kp, conf = map(np.concatenate, zip(*answers))
     return Personalized(kp, conf, np.array(a.losses), a.model)

@@ -140,7 +140,7 @@ def baseline_errors(
 )->dict: # `joint_errors` 'before' and 'offline'
     "A clip answered before and after learning by a baseline."
     learned = LEARNED_BASELINES[who](model, clip, cfg)
-    answers = {'before': predict(model, clip), 'offline': answer(learned, clip, views=cfg.answer_views)}
+    answers = {'before': predict(model, clip), 'offline': answer(learned, clip, None, cfg.answer_views, cfg.pairs.flip)}
     return {s: {k: number(v) for k, v in joint_errors(clip, kp).items()} for s, (kp, _) in answers.items()}
 
 

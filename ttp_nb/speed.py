@@ -164,7 +164,7 @@ def online_parts(
         with watched(a.model, a.opt, model) as watch:
             next(adapt(a, 'online'))
         watch.last = spent_so_far()
-        answer(a.model, clip, [i], cfg.answer_views)
+        answer(a.model, clip, [i], cfg.answer_views, cfg.pairs.flip)
         watch.stamp('prediction')
         if i:
             for part, cost in watch.parts.items(): costs[part] = costs.get(part, 0) + cost / rounds

@@ -443,7 +443,8 @@ class Learner:
         M:np.ndarray, # (2,3) frame -> patch
     )->tuple: # (J,2) x,y in frame pixels, (J,) height
         "The joints of the frame that has just come."
-        kp, conf = answer(model, self.clip, [self.n], self.job.cfg.answer_views)
+        cfg = self.job.cfg
+        kp, conf = answer(model, self.clip, [self.n], cfg.answer_views, cfg.pairs.flip)
         return apply_affine(invert_affine(M), kp[0]), conf[0]
 
     def end(self)->str: # why the adapted answers are not to be kept; ''

@@ -379,6 +379,7 @@ class Task:
     key:str='' # of the job
     say:object=print # called with a line for the user where something was damaged
     views:int=1 # so many are averaged for each answer
+    flip:bool=True # False: of these, only what is not mirrored
 
     def __post_init__(self):
         self.before = Ledger(self.work / 'before.jsonl', self.key)
@@ -397,7 +398,7 @@ class Task:
         frames, # which frames
     ):
         "Joints of some frames, in frame pixels, into a ledger."
-        kp, conf = answer(model, self.clip, frames, self.views)
+        kp, conf = answer(model, self.clip, frames, self.views, self.flip)
         ledger.add(self.lens.back(kp), conf)
 
 # %% ../nbs/library/52_your_video.ipynb #e753303f
@@ -572,7 +573,8 @@ def make_task(
     run = None
     if job.mode == 'online': run = online_adaptation(job, clip, trained, start, room)
     if job.mode == 'offline': run = offline_adaptation(job, clip, trained, start)
-    return Task(job.mode, clip, lens, trained, start, run, work, bar, key, say, job.cfg.answer_views)
+    views = job.cfg.answer_views, job.cfg.pairs.flip
+    return Task(job.mode, clip, lens, trained, start, run, work, bar, key, say, *views)
 
 # %% ../nbs/library/52_your_video.ipynb #09f0ae1e
 OTHER = 'another video, model or settings: choose another --out, or leave out --resume to begin anew.'
