@@ -15,7 +15,7 @@ from ttp_nb.joint_model import JointModel, ModelConfig, baseline, new_model, pap
 from ttp_nb.perceptual import VGG_START, VGGFeatures
 from ttp_nb.personalization import TTPConfig, offline
 from ttp_nb.skeletons import COCO17, H36M16, PENN13, PEOPLE18, Skeleton
-from ttp_nb.trunk import MobileFeatures, MobileTrunk
+from ttp_nb.mobile_trunk import MobileFeatures, MobileTrunk
 
 @pytest.fixture(scope='module')
 def model(): return used_model()
@@ -192,7 +192,7 @@ def test_a_people_model_where_movenet_is_not(people, tmp_path, monkeypatch):
     save_model(people, tmp_path/'m.safetensors')
     save_model(new_model('baseline', people_config()), tmp_path/'b.safetensors')
     (tmp_path/'movenet_lightning.safetensors').write_bytes(b'half')
-    monkeypatch.setattr('ttp_nb.trunk.shipped', lambda name: tmp_path/f'{name}.safetensors')
+    monkeypatch.setattr('ttp_nb.mobile_trunk.shipped', lambda name: tmp_path/f'{name}.safetensors')
     refused(tmp_path/'m.safetensors', 'movenet_lightning.safetensors cannot be read')
     load_model(tmp_path/'b.safetensors') # a baseline has no judge
 

@@ -398,7 +398,7 @@ def test_the_demo(ttp, model, tmp_path, monkeypatch):
     assert len(open_frames(tmp_path/'demo'/'before_after.mp4'))==3
     assert len(cv2.imread(str(tmp_path/'demo'/'demo.png')))>100
     for x in ('demo.png', 'before_after.mp4', 'results.json', 'make lab'): assert x in r.out
-    assert 'ttp demo --data jhmdb --root' in r.out and '48_real_people' in r.out
+    assert 'ttp demo --data jhmdb --root' in r.out and '49_real_people' in r.out
 
 def test_a_demo_on_filed_people(ttp, root, model, tmp_path, monkeypatch):
     "Clips of different lengths; no more than were asked for."

@@ -15,7 +15,7 @@ from ttp_nb.basics import TTPError # noqa: E402
 from ttp_nb.personalization import TTPConfig # noqa: E402
 from ttp_nb.skeletons import COCO17 # noqa: E402
 
-PAGE = Path(__file__).parents[1]/'nbs'/'library'/'54_explore.ipynb'
+PAGE = Path(__file__).parents[1]/'nbs'/'library'/'55_explore.ipynb'
 FAST = TTPConfig(batch=2, lr=1e-2)
 DEFINES = ast.Import,ast.ImportFrom,ast.FunctionDef,ast.ClassDef
 

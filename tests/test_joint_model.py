@@ -13,7 +13,8 @@ from ttp_nb.joint_model import (JointModel, ModelConfig, baseline, make_trunk, n
 from ttp_nb.perceptual import MultiScale, PerceptualLoss, VGGFeatures, VGG_START
 from ttp_nb.ready_estimator import ready_estimator
 from ttp_nb.skeletons import COCO17, PENN13, PEOPLE18, Skeleton
-from ttp_nb.trunk import MobileFeatures, MobileTrunk, PoseResNet, Trunk, count_parameters
+from ttp_nb.mobile_trunk import MobileFeatures, MobileTrunk
+from ttp_nb.trunk import PoseResNet, Trunk, count_parameters
 
 
 # --- shapes

@@ -62,8 +62,8 @@ def test_what_is_written_into_a_page_is_kept(server):
 
 
 # cells that tests leave out, being slow, a download or a widget, and that run anywhere
-ANYWHERE = {'05_trunk.ipynb': 1, 'library/47_fidelity.ipynb': 3, 'library/54_explore.ipynb': 1,
-            'library/59_toy_world.ipynb': 1}
+ANYWHERE = {'05_trunk.ipynb': 1, 'library/48_fidelity.ipynb': 3, 'library/55_explore.ipynb': 1,
+            'library/60_toy_world.ipynb': 1}
 
 @pytest.mark.parametrize('page', PAGES, ids=name)
 def test_run_all_needs_nothing_that_is_not_there(page):

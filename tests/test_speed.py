@@ -16,7 +16,7 @@ from ttp_nb.clips import predict
 from ttp_nb.joint_model import JointModel, paper_config
 from ttp_nb.perceptual import MultiScale
 from ttp_nb.personalization import TTPConfig, VIEWS, Adaptation, adapt, consensus, start_copy, view_heatmaps
-from ttp_nb.trunk import MobileTrunk, conv_same
+from ttp_nb.mobile_trunk import MobileTrunk, conv_same
 
 CL = dict(memory_format=torch.channels_last)
 

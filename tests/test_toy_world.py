@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 import pytest, torch
 
-PAGE = Path(__file__).parents[1]/'nbs'/'library'/'59_toy_world.ipynb'
+PAGE = Path(__file__).parents[1]/'nbs'/'library'/'60_toy_world.ipynb'
 
 @pytest.fixture
 def one_thread():
