@@ -304,6 +304,15 @@ def _walk(self:_VideoReader, explode=False):
     return _finish(self.path, self.container, self.stream, packets, pictures, certain[0], excuse=explode)
 
 # %% ../nbs/library/22_video.ipynb #ab95097a
+def _by_clock(pictures, packets):
+    "Pictures in the order of their stamps, where these are times of showing and the clock runs through."
+    if any(p.packet is None for p in pictures): return pictures
+    stamps = [packets[p.packet].stamp for p in pictures]
+    sent = [p.sent for p in packets if p.sent is not None]
+    shown = any(p.sent not in (None, p.stamp) for p in packets)
+    if not shown or None in stamps or len(set(stamps)) < len(stamps) or sent != sorted(sent): return pictures
+    return sorted(pictures, key=lambda p: packets[p.packet].stamp)
+
 def _finish(path, container, stream, packets, pictures, certain, excuse):
     "The `_Film` of what was noted; a picture whose packet is there in part is not whole."
     count, cut = _cut(path, container, stream, packets)
@@ -312,8 +321,10 @@ def _finish(path, container, stream, packets, pictures, certain, excuse):
         pictures = [p._replace(whole=p.whole or p.packet in torn) for p in pictures]
         torn &= {len(packets)-1}
     pictures = [p._replace(whole=p.whole and p.packet not in torn) for p in pictures]
+    slotted = 'avi' in container.format.name
+    if not slotted: pictures = _by_clock(pictures, packets)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    return _Film(packets, pictures, certain, stream.time_base, rate, count, cut, 'avi' in container.format.name)
+    return _Film(packets, pictures, certain, stream.time_base, rate, count, cut, slotted)
 
 def _sound(film):
     "Whether all frames are there, of one size."
