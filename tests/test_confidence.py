@@ -4,11 +4,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
-from ttp_nb.basics import TTPError
+from tiny import person
+from ttp_nb.basics import TTPError, shipped
 from ttp_nb.checkpoints import load_model, read_card, save_model
 from ttp_nb.clips import Clip
-from ttp_nb.confidence import (SIGNS, SPOILT, Confidence, Seen, boxed, calibration_error, confidence_of, fit_confidence,
-                               joint_signs, kept_of, never_surer, reliability, said_of, turned,
+from ttp_nb.confidence import (SIGNS, SPOILT, Confidence, Seen, boxed, calibrate, calibration_error, confidence_of,
+                               fit_confidence, joint_signs, kept_of, never_surer, reliability, said_of, turned,
                                validation_people, write_on_card)
 from ttp_nb.joint_model import baseline
 from ttp_nb.skeletons import PENN13, PEOPLE18, Skeleton
@@ -115,6 +116,19 @@ def test_clips_are_judged_by_maps_that_have_not_seen_their_source(monkeypatch):
     monkeypatch.setattr(confidence, 'fit_on', watched)
     said = said_of(seen, parts=4)
     assert sorted(map(len, fitted))==[3]*4 and all(p.shape==one.right.shape for p,one in zip(said, seen))
+
+
+def test_people_of_one_source_are_enough_to_fit_on(tmp_path):
+    "What is usual among clips is then not known."
+    save_model(load_model(shipped('small_joint')), tmp_path/'m.safetensors')
+    found = calibrate(tmp_path/'m.safetensors', [person(0)], tmp_path/'kept.json', progress=False)
+    assert found['fitted']['usual'] is None and confidence_of(tmp_path/'m.safetensors') is not None
+    more = calibrate(tmp_path/'m.safetensors', [person(0), replace(person(1), name='other')], tmp_path/'kept.json',
+                     progress=False)
+    assert 0 <= more['fitted']['usual'] <= 1
+    unseen = replace(person(0), vis=np.zeros_like(person(0).vis))
+    with pytest.raises(TTPError, match='none of these people has a joint that counts'):
+        calibrate(tmp_path/'m.safetensors', [unseen], tmp_path/'kept.json', progress=False)
 
 
 def test_every_clip_counts_the_same_and_the_spoilt_a_quarter():

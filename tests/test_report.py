@@ -190,6 +190,12 @@ def test_verdict_says_colour_why_and_what_to_do(chance, frames, doubts, colour):
     if colour!='green': assert 'Try another network' in v.todo[-1]
 
 
+def test_nobody_is_looked_for_whom_the_ready_estimator_does_not_know():
+    assert 'leave out --box' in str(verdict(.6, 9, doubts=['loose']))
+    said = str(verdict(.6, 9, doubts=['loose'], findable=False))
+    assert 'tighter box' in said and 'leave out --box' not in said
+
+
 def test_likeness_to_the_people_it_was_fitted_on():
     assert 'is like' in str(verdict(.8, 9, usual=.7)) and 'is unlike' in str(verdict(.69, 9, usual=.7))
     for v in (verdict(.8, 9), verdict(float('nan'), 9, usual=.7)):

@@ -277,10 +277,10 @@ def said_of(
     seen:list, # of `Seen`
     parts:int=10, # of the sources
 )->list: # (T,J) for each
-    "What is said of each clip by a map fitted on clips of other sources."
+    "What is said of each clip by a map fitted on clips of other sources; a single source's by one that has seen it."
     sources = sorted({one.source for one in seen})
     part = [sources.index(one.source) % parts for one in seen]
-    fitted = {k: fit_on([one for one, p in zip(seen, part) if p != k]) for k in {*part}}
+    fitted = {k: fit_on([one for one, p in zip(seen, part) if p != k] or seen) for k in {*part}}
     return [fitted[p].of_signs(one.signs) for one, p in zip(seen, part)]
 
 # %% ../nbs/library/37_confidence.ipynb #86615fe7
@@ -293,9 +293,11 @@ def calibrate(
 )->dict: # what was kept
     "Fits a network's confidence on labelled people, and writes it on its card."
     seen = look_at_people(load_model(path), people, views=views, progress=progress)
+    if not seen: raise TTPError('calibrate: none of these people has a joint that counts, with a torso to measure by.')
     said = said_of(seen)
     means = [float(np.nanmean(p)) for one, p in zip(seen, said) if one.how not in SPOILT and len(p) > 1]
-    usual = round(float(np.quantile(means, .1)), 3) if means else None
+    several = len({one.source for one in seen}) > 1     # or it is not known what is usual
+    usual = round(float(np.quantile(means, .1)), 3) if means and several else None
     fitted = replace(fit_on(seen, views), usual=usual)
     write_on_card(path, fitted)
     return keep_found(kept, {'network': file_sha256(path), 'fitted': asdict(fitted), **kept_of(seen, said)})

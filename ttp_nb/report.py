@@ -29,7 +29,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from .basics import TTPError, atomic_path, bounded_json
-from .skeletons import Skeleton, draw_pose
+from .skeletons import PEOPLE18, Skeleton, draw_pose
 from .metrics import torso_size
 from .checkpoints import MOST_CARD
 from .run_folders import leave_no_empty
@@ -426,6 +426,7 @@ def verdict(
     usual:float|None=None, # nine of ten clips whose truth was known had a higher mean chance; None: not known
     doubts=(), # what speaks against the box, in words
     trained_on:str='', # what the network has seen, in words
+    findable:bool=True, # whether the ready estimator, which knows people, can look for them
 )->Verdict:
     "Whether joints can be relied on, why, and what to do."
     colour = verdict_colour(chance, frames, doubts)
@@ -438,7 +439,7 @@ def verdict(
     why += [*_likeness(chance, usual, trained_on), *(f'Of the box: {doubt}.' for doubt in doubts)]
     if frames < FEW: why.append(f"There {'is' if frames == 1 else 'are'} only {counted(frames, 'frame')}.")
     if small := torso < SMALL: why.append('The person found is small in the box, where joints are hard to place.')
-    return Verdict(colour, sentence, tuple(why), tuple(_todo(colour, chance, frames, bool(doubts) or small)))
+    return Verdict(colour, sentence, tuple(why), tuple(_todo(colour, chance, frames, bool(doubts) or small, findable)))
 
 # %% ../nbs/library/52_report.ipynb #42f5f3aa
 def _likeness(chance, usual, trained_on):
@@ -451,12 +452,13 @@ def _likeness(chance, usual, trained_on):
     return [*said, f'To it this person {how} those whom its confidence was fitted on: {more} of them.']
 
 
-def _todo(colour, chance, frames, box):
+def _todo(colour, chance, frames, box, findable):
     "What may help, the likeliest first."
     if colour == 'green':
         return ['Look at some frames all the same: a verdict is about most joints, not about each.']
     ways = ['Look at the frames below, and do not use joints that are drawn faintly.']
-    if box: ways.append('Give a tighter box (--box x0,y0,x1,y1), or leave out --box: then the person is looked for.')
+    other = ', or leave out --box: then the person is looked for' if findable else ''
+    if box: ways.append(f'Give a tighter box (--box x0,y0,x1,y1){other}.')
     if frames < FEW: ways.append('Give more frames: from three on it is seen whether joints jump.')
     if not chance >= 0:
         ways.append('Take a network whose card has a confidence, or fit one on labelled frames (`calibrate`).')
@@ -473,8 +475,9 @@ def judge(
     doubts = [note for note in notes if any(words in note for words in DOUBTS)]
     chance = float(_mean(_as_answered(result))) if is_chance(result) else math.nan
     usual = result.about['confidence'].get('usual') if is_chance(result) else None
+    human = len({*result.skeleton.joints} & {*PEOPLE18.joints}) > 4
     return verdict(chance, len(result), _torso(result), usual, doubts,
-                   str(result.about.get('trained_on') or ''))
+                   str(result.about.get('trained_on') or ''), human)
 
 
 def _torso(r):
