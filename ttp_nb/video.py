@@ -301,19 +301,20 @@ def _walk(self:_VideoReader, explode=False):
         self.woven = frame.interlaced_frame
         size = (frame.width, frame.height)[::-1 if self._turns(frame)[0] else 1]
         pictures.append(_Picture(frame.pts, size, _sum(frame), not frame.is_corrupt))
-    return _finish(self.path, self.container, self.stream, packets, pictures, certain[0], excuse=explode)
+    return _finish(self.path, self.container, self.stream, packets, pictures, certain[0], explode, self.failed)
 
 # %% ../nbs/library/22_video.ipynb #ab95097a
-def _by_clock(pictures, packets):
-    "Pictures in the order of their stamps, where these are times of showing and the clock runs through."
+def _by_clock(pictures, packets, refused):
+    "Pictures in the order of their stamps, where these go back hardly oftener than packets were refused."
     if any(p.packet is None for p in pictures): return pictures
     stamps = [packets[p.packet].stamp for p in pictures]
     sent = [p.sent for p in packets if p.sent is not None]
-    shown = any(p.sent not in (None, p.stamp) for p in packets)
-    if not shown or None in stamps or len(set(stamps)) < len(stamps) or sent != sorted(sent): return pictures
+    if None in stamps or len(set(stamps)) < len(stamps) or sent != sorted(sent): return pictures
+    back = sum(b < a for a, b in zip(stamps, stamps[1:]))
+    if back > min(2*refused, len(stamps)//8): return pictures   # stamps that never said when to show
     return sorted(pictures, key=lambda p: packets[p.packet].stamp)
 
-def _finish(path, container, stream, packets, pictures, certain, excuse):
+def _finish(path, container, stream, packets, pictures, certain, excuse, refused):
     "The `_Film` of what was noted; a picture whose packet is there in part is not whole."
     count, cut = _cut(path, container, stream, packets)
     torn = {n for n, p in enumerate(packets) if p.torn}
@@ -322,7 +323,7 @@ def _finish(path, container, stream, packets, pictures, certain, excuse):
         torn &= {len(packets)-1}
     pictures = [p._replace(whole=p.whole and p.packet not in torn) for p in pictures]
     slotted = 'avi' in container.format.name
-    if not slotted: pictures = _by_clock(pictures, packets)
+    if not slotted: pictures = _by_clock(pictures, packets, refused)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     return _Film(packets, pictures, certain, stream.time_base, rate, count, cut, slotted)
 
