@@ -3,8 +3,8 @@ import subprocess, sys
 from dataclasses import FrozenInstanceError
 import numpy as np, pytest
 from ttp_nb.basics import TTPError
-from ttp_nb.skeletons import (BBC7, COCO17, H36M16, JHMDB15, LSP14, PENN13, PEOPLE18, Skeleton, draw_pose, joint_colors,
-                              show_images)
+from ttp_nb.skeletons import (BBC7, COCO17, H36M16, JHMDB15, LSP14, PENN13, PEOPLE18, Skeleton, draw_pose,
+                              joint_colors, ring_joints, show_images)
 
 ALL = [PENN13, BBC7, H36M16, COCO17, JHMDB15, LSP14, PEOPLE18]
 IMG = np.full((64,80,3), 60, np.uint8)
@@ -134,6 +134,17 @@ def test_parts_follow_pairs_whose_names_say_no_side():
     s = Skeleton('s', ['nose', 'pawR', 'pawL', 'right_ear', 'left_ear'], [[1,2], [3,4]])
     assert s.parts=={'nose': (0,), 'pawR/pawL': (1,2), 'ear': (3,4)}
     assert Skeleton('s', s.joints).parts=={'nose': (0,), 'pawR': (1,), 'pawL': (2,), 'ear': (3,4)}
+
+
+def test_rings_lie_where_they_are_asked_for():
+    from matplotlib.figure import Figure
+    ax = Figure().subplots()
+    ring_joints(ax, np.zeros((0, 2)))
+    assert all(len(rings.get_offsets())==0 for rings in ax.collections)
+    ring_joints(ax, [[3., 4.], [5., 6.]], 'lime')
+    rim,ring = ax.collections[-2:]
+    assert (ring.get_offsets()==[[3, 4], [5, 6]]).all() and (rim.get_offsets()==ring.get_offsets()).all()
+    assert rim.get_linewidth()[0]>ring.get_linewidth()[0] and tuple(ring.get_edgecolor()[0])==(0, 1, 0, 1)
 
 
 def test_import_is_light():

@@ -629,7 +629,7 @@ def test_what_is_asked_for_is_made_of_the_answers(posed, tmp_path):
     assert .8*1.75<np.median(tall)<1.75 and (out/'angles.csv').is_file()
 
 def test_nothing_had_to_be_mended(posed, monkeypatch):
-    monkeypatch.setattr(your_video, 'answer', lambda m, c, frames, v: pose(m, c, [0]*len(frames)))
+    monkeypatch.setattr(your_video, 'answer', lambda m, c, frames, *rest: pose(m, c, [0]*len(frames)))
     lines = []
     result = posed(mode='none', fill=.2, say=lines.append)
     assert lines[1:]==['mended, with gaps of up to 0.2 seconds filled: nothing had to be'] and not result.flags.any()

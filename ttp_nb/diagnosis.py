@@ -26,7 +26,7 @@ from .metrics import bootstrap, torso_size
 from .clips import Clip, as_seen, crop_heatmaps, frame_crops, in_memory, predict
 from .pairs import Pairs, add_labels, draw_augmentation, make_pairs
 from .checkpoints import load_model
-from .personalization import VIEWS, freeze, view_heatmaps
+from .personalization import VIEWS, first_views, freeze, view_heatmaps
 from .drawn_people import synthetic_clip
 from .real_data import jhmdb_clips, with_joints_of
 from .experiments import pck_of
@@ -169,7 +169,7 @@ def one_and_ten(
     clip:Clip, # the person
 )->tuple: # {'1': (T,J,h,w) of the frames as they are, '10': of ten views averaged}; (T,2,3) frame -> crop
     "The heatmaps of all frames."
-    views = VIEWS if model.cfg.skeleton.pairs else [view for view in VIEWS if not view[2]]
+    views = first_views(len(VIEWS), bool(model.cfg.skeleton.pairs))
     seen = as_seen(clip, model.cfg)
     one = [crop_heatmaps(model, frame_crops(seen, [i], model.cfg.size)[0]) for i in range(len(clip))]
     ten, own = zip(*(view_heatmaps(model, seen, [i], views) for i in range(len(clip))))     # each (V,1,J,h,w), (1,2,3)

@@ -33,7 +33,7 @@ from tqdm.auto import tqdm
 
 from .basics import TTPError, atomic_path, bounded_json, is_sealed, keep_memory, sealed
 from .perceptual import PerceptualLoss
-from .skeletons import Skeleton, draw_pose
+from .skeletons import Skeleton, draw_pose, ring_joints
 from .joint_model import JointModel
 from .metrics import clip_pck, gain, pck, pck_summary
 from .clips import Clip, in_memory, predict
@@ -621,7 +621,7 @@ def show_pose(
     ax.axis('off')
     correct, counted = joint_hits(clip, kp)
     wrong = in_window(kp[t], crop_window(clip.boxes[t], clip.size), side)[(counted & ~correct)[t]]
-    ax.scatter(*wrong.T, s=90, facecolors='none', edgecolors='red', linewidths=1.5)
+    ring_joints(ax, wrong)
     ax.set(xlim=(-.5, side - .5), ylim=(side - .5, -.5))
 
 # %% ../nbs/library/43_experiments.ipynb #03e393a7

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PENN13', 'BBC7', 'H36M16', 'COCO17', 'JHMDB15', 'LSP14', 'PEOPLE18', 'Skeleton', 'joint_colors', 'draw_pose',
-           'show_images']
+           'show_images', 'ring_joints']
 
 # %% ../nbs/04_skeletons.ipynb #6a8ae588
 import colorsys
@@ -275,3 +275,14 @@ def show_images(
         for ax, title in zip(shown, titles):
             ax.set_title(title, fontsize=9)
     return shown
+
+
+def ring_joints(
+    ax, # matplotlib axes that show a picture
+    points, # (n,2) x,y in its pixels
+    color:str='w', # of the rings
+):
+    "Rings with a dark rim; white ones mark joints that are wrong, on all pages."
+    for edge, width in (('.1', 4), (color, 2)):
+        ax.scatter(*np.reshape(points, (-1, 2)).T, s=110, facecolors='none', edgecolors=edge,
+                   linewidths=width)
