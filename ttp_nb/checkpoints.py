@@ -244,7 +244,7 @@ def weight_changes(
         changes['perceptual.mean'] = new['perceptual.mean'].cpu()
     return changes
 
-
+# %% ../nbs/13_checkpoints.ipynb #d2db48d3
 def save_profile(
     path, # of the .safetensors file; the card goes beside it
     trained:JointModel, # the network that was adapted

@@ -85,7 +85,7 @@ def _check_clip(clip):
     elif clip.vis is not None:
         raise TTPError(f"Clip '{clip.name}' has vis but no joints; give both or none.")
 
-
+# %% ../nbs/11_clips.ipynb #a9aa5624
 def _check_joints(clip, T, J):
     "The same for joints and visibility."
     clip.joints = _shaped(clip.joints, float, (T, J, 2), 'joints', clip.name)
@@ -160,7 +160,7 @@ def in_memory(
         return clip
     return replace(clip, frames=[clip.frames[i] for i in range(len(clip))])
 
-
+# %% ../nbs/11_clips.ipynb #e47bcf8c
 def pick(
     clip:Clip, # the person
     frames, # which ones, whole numbers in order

@@ -57,7 +57,7 @@ def apply_affine(
     A, t = M[..., :2], M[..., 2]
     return (A @ kp[..., None])[..., 0] + t
 
-
+# %% ../nbs/08_geometry.ipynb #bda65217
 def invert_affine(
     M, # (2,3) or (B,2,3)
 )->np.ndarray: # the same shape

@@ -72,7 +72,7 @@ def conv_stage(
         layers += _conv_bn_relu(c, c, 3, 1)
     return nn.Sequential(*layers)
 
-
+# %% ../nbs/01_imm.ipynb #6fcf7cef
 class Encoder(nn.Sequential):
     "Stages of convolutions, each after the first of stride 2."
     def __init__(
@@ -130,7 +130,7 @@ def fit_regression(
     ridge = 1e-6 * len(rows) * unit                               # for points that never move
     return torch.linalg.solve(rows.T @ rows + ridge, rows.T @ places)
 
-
+# %% ../nbs/01_imm.ipynb #69de3e40
 def apply_regression(
     kp:Tensor, # (N,K,2) keypoints
     coefficients:Tensor, # (2K+1,2J) of `fit_regression`

@@ -102,7 +102,7 @@ def perceptual_features(
         return VGGFeatures()
     return MobileFeatures() if cfg.trunk == 'mobile' else MultiScale()
 
-
+# %% ../nbs/07_joint_model.ipynb #00f37fdb
 class JointModel(nn.Module):
     "Trunk, self-supervised branch (IMM) and supervised branch (affinity): TTP, figure 2."
     def __init__(

@@ -58,7 +58,7 @@ class InvertedResidual(nn.Module):
         y = self.project(y)
         return x + y if self.adds else y
 
-
+# %% ../nbs/06_mobile_trunk.ipynb #b540a4b3
 class SeparableConv(nn.Module):
     "A 3x3 convolution of each channel by itself, and a 1x1 convolution of all, with ReLU."
     def __init__(
@@ -82,7 +82,7 @@ MOBILE_STAGES = (   # channels, blocks, stride, widening
 PER_STD = (.458, .448, .45)         # of a colour in -1..1 for a normalised one
 AT_MEAN = (-.03, -.088, -.188)      # the colour in -1..1 that is normalised to 0
 
-
+# %% ../nbs/06_mobile_trunk.ipynb #bb29d52d
 class MobilePyramid(nn.Module):
     "MobileNetV2 and a feature pyramid: the trunk of MoveNet Lightning."
     def __init__(self):
@@ -122,7 +122,7 @@ class MobilePyramid(nn.Module):
             x = merge(up + lateral(side))
         return x                                      # (B,24,H/4,W/4)
 
-
+# %% ../nbs/06_mobile_trunk.ipynb #c80b0b89
 class MobileTrunk(nn.Module):
     "MoveNet's trunk, widened: from a crop to features, for the same use as `Trunk`."
     def __init__(self):

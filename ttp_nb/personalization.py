@@ -226,7 +226,7 @@ class Adaptation:
         if cfg.anchor_weight:
             self.pseudo_labels = np.full((len(self.learn), len(skel), 3), np.nan)
 
-
+# %% ../nbs/15_personalization.ipynb #f9b59da5
 def start_copy(
     model:JointModel, # trained; not changed
     cfg:TTPConfig, # how to personalise

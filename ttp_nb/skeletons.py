@@ -87,6 +87,7 @@ def flip(self:Skeleton):
         order[left] = right
     return order
 
+# %% ../nbs/04_skeletons.ipynb #eb79ab17
 @patch
 def index(self:Skeleton,
     name:str, # a joint's name
@@ -276,7 +277,7 @@ def show_images(
             ax.set_title(title, fontsize=9)
     return shown
 
-
+# %% ../nbs/04_skeletons.ipynb #1b8ff2e3
 def ring_joints(
     ax, # matplotlib axes that show a picture
     points, # (n,2) x,y in its pixels
