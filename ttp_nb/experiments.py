@@ -621,7 +621,7 @@ def show_pose(
     ax.axis('off')
     correct, counted = joint_hits(clip, kp)
     wrong = in_window(kp[t], crop_window(clip.boxes[t], clip.size), side)[(counted & ~correct)[t]]
-    ring_joints(ax, wrong)
+    ring_joints(ax, wrong, scale=.7)
     ax.set(xlim=(-.5, side - .5), ylim=(side - .5, -.5))
 
 # %% ../nbs/library/43_experiments.ipynb #03e393a7
@@ -742,5 +742,5 @@ def demo_figure(
     axes = bottom.subplots(1, 4)
     for ax, s in zip(axes, ADAPT): gain_bars(ax, result, s)
     curve_axes(axes[2:], *adaptation_curves(model, few, cfg))
-    with atomic_path(path) as tmp: fig.savefig(tmp, dpi=100, format='png', metadata={'Software': None})
+    with atomic_path(path) as tmp: fig.savefig(tmp, dpi=125, format='png', metadata={'Software': None})
     plt.close(fig)
