@@ -86,7 +86,7 @@ def bounded_json(
     "Reads json; raises `TTPError` where the file is missing, damaged, too large or too deep."
     path = Path(path)
     if not path.is_file():
-        raise TTPError(f"{path} is missing or no file.")
+        raise TTPError(f"{path} is missing or no file: check the path.")
     try:
         with open(path, 'rb') as file:
             data = file.read(most + 1)
@@ -154,7 +154,7 @@ IMAGENET = Path('models/pytorch/imagenet')   # where the authors' users keep the
 def read_weights(
     file, # .pth; the digits after the last '-' of its name are the beginning of its SHA-256
 )->dict: # name -> tensor
-    "Tensors and nothing else; raises `TTPError` for a file that is damaged or holds more."
+    "Plain data, nothing executed; `TTPError` for a file that is damaged or holds more."
     import torch
     if not os.path.isfile(file):
         raise TTPError(f"{file} cannot be read: there is no such file.")

@@ -20,7 +20,7 @@ def _cells(n, like):
 def marginal_keypoints(
     hm:Tensor, # (B,K,h,w) self-supervised heatmaps
 )->Tensor: # (B,K,2) x,y in heatmap cells
-    "Means of the two marginal softmax distributions of each heatmap (the keypoints of IMM)."
+    "Means of the two marginal softmax distributions of each heatmap (IMM; sums as in TTP)."
     h, w = hm.shape[2:]
     px = hm.sum(2).softmax(-1)       # (B,K,w)
     py = hm.sum(3).softmax(-1)       # (B,K,h)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PairConfig', 'Augmentation', 'no_augmentation', 'draw_augmentation', 'pair_affine', 'Pairs', 'pair_affines',
            'make_pairs', 'add_labels', 'draw_bend', 'bend_stills', 'near', 'training_pairs', 'clip_pairs',
-           'online_pairs', 'offline_pairs', 'ColorJitter', 'draw_color_jitter', 'turn_hue', 'saturate',
+           'online_pairs', 'offline_pairs', 'turn_hue', 'saturate', 'ColorJitter', 'draw_color_jitter',
            'apply_color_jitter', 'jitter_colors']
 
 # %% ../nbs/12_pairs.ipynb #f0e2175b
@@ -309,6 +309,22 @@ def offline_pairs(
     augmentation = draw_augmentation(rng, batch, cfg=cfg)
     return clip_pairs(clip, targets, references, augmentation, size, cfg, pseudo_labels, hm_size)
 
+# %% ../nbs/12_pairs.ipynb #af62ae2f
+def turn_hue(
+    angle:np.ndarray, # (n,1,1) radians
+)->np.ndarray: # (n,3,3)
+    "Matrices that turn colours around the grey axis."
+    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**.5
+    return np.eye(3) + np.sin(angle) * across + (1 - np.cos(angle)) * across @ across
+
+
+def saturate(
+    strength:np.ndarray, # (n,1,1); 0: grey, 1: as it is
+)->np.ndarray: # (n,3,3)
+    "Matrices that make colours weaker or stronger."
+    grey = np.full((3, 3), 1 / 3)
+    return strength * np.eye(3) + (1 - strength) * grey
+
 # %% ../nbs/12_pairs.ipynb #91b2a9de
 @dataclass(frozen=True)
 class ColorJitter:
@@ -336,22 +352,6 @@ def draw_color_jitter(
     noise = noise * (rng.random(n) < .5)
     blur = rng.random(n) < .25
     return ColorJitter(matrix, gain, gamma, noise, blur)
-
-# %% ../nbs/12_pairs.ipynb #af62ae2f
-def turn_hue(
-    angle:np.ndarray, # (n,1,1) radians
-)->np.ndarray: # (n,3,3)
-    "Matrices that turn colours around the grey axis."
-    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**.5
-    return np.eye(3) + np.sin(angle) * across + (1 - np.cos(angle)) * across @ across
-
-
-def saturate(
-    strength:np.ndarray, # (n,1,1); 0: grey, 1: as it is
-)->np.ndarray: # (n,3,3)
-    "Matrices that make colours weaker or stronger."
-    grey = np.full((3, 3), 1 / 3)
-    return strength * np.eye(3) + (1 - strength) * grey
 
 # %% ../nbs/12_pairs.ipynb #9e12b463
 def apply_color_jitter(
