@@ -363,7 +363,7 @@ def test_gentle_unless_said_otherwise():
 
 def test_from_ten_labels(ten, film, weights, dancer, tmp_path):
     run,said = trained_on(weights, ten.out/'labels.json', tmp_path/'run')
-    assert f'Trained on: 8 labelled frames and {FILM-10} without labels; held out: 2 labelled frames.' in said
+    assert f'Frames to train on: 8 labelled, {FILM-10} without labels; held out: 2 labelled.' in said
     assert said[0]=='Starting from tiny.safetensors: all of it.'
     assert 'before: PCK@0.2' in said[-1] and 'torsos' in said[-1]
     card = read_card(run.out/'best.safetensors')
@@ -382,7 +382,7 @@ def test_how_many_are_held_out(film, weights, dancer, tmp_path, n, held):
     labels = confirm(prepared(film, tmp_path/'l', weights, dancer), dancer, n)
     run,said = trained_on(weights, labels.out, tmp_path/'run', training__steps=1)
     rest = FILM-n
-    assert f'Trained on: {n-held} labelled frames and {rest} without labels; held out: {held} labelled frames.' in said
+    assert f'Frames to train on: {n-held} labelled, {rest} without labels; held out: {held} labelled.' in said
     assert ('before' in said[-1])==(held>0) and read_card(run.out/'last.safetensors')['held_out']==(held>0)
 
 def test_the_held_out_frames_are_seen_by_nobody(ten, weights):
@@ -472,7 +472,7 @@ def test_the_command_trains(ten, weights, tmp_path, capsys):
              '--steps', 1, 'training.batch', 2]
     assert cli.main([str(w) for w in words])==0
     out = capsys.readouterr().out
-    assert 'held out: 2 labelled frames' in out and 'after: PCK@0.2' in out
+    assert 'held out: 2 labelled' in out and 'after: PCK@0.2' in out
 
 
 # --- evidence

@@ -568,7 +568,7 @@ def counts_said(
     "How many frames play which part."
     n, held, others = (sum(map(len, clips)) for clips in (labelled, valid, agreed))
     if same_frames(labelled, valid): held = 0
-    return f'Trained on: {n} labelled frames and {others} without labels; held out: {held} labelled frames.'
+    return f'Frames to train on: {n} labelled, {others} without labels; held out: {held} labelled.'
 
 
 def errors_said(
