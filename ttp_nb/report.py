@@ -611,13 +611,14 @@ _MEASURES = {'jitter': ('Jitter', None), 'limb_variation': ('Change of limb leng
 _CAVEAT = ('None of this knows where the joints really are. Jitter is acceleration, in longer sides of the box per '
            'squared frame; less of it is no proof of better joints, as a network can be calmly wrong. Limbs also '
            'change their length in the picture when they turn towards the camera. A network that has been adapted '
-           'has higher peaks without being righter, so a joint is never called surer than before adapting.')
+           'has higher peaks without being righter.')
 _HEIGHTS = ("The confidences are raw heights of heatmaps' peaks: this network's were never compared with the truth, "
             'and adapting makes them higher whether joints get better or not.')
 
 def _meaning(r):
     "What the confidences are, in words."
-    known = f'Confidence is the {CHANCE}, fitted on people whose joints are known.'
+    known = (f'Confidence is the {CHANCE}, fitted on people whose joints are known. '
+             'After adapting no joint is called surer than before.')
     return [_text(known if is_chance(r) else _HEIGHTS)]
 
 
