@@ -141,10 +141,11 @@ def test_rings_lie_where_they_are_asked_for():
     ax = Figure().subplots()
     ring_joints(ax, np.zeros((0, 2)))
     assert all(len(rings.get_offsets())==0 for rings in ax.collections)
-    ring_joints(ax, [[3., 4.], [5., 6.]], 'lime')
+    ring_joints(ax, [[3., 4.], [5., 6.]], scale=.5)
     rim,ring = ax.collections[-2:]
     assert (ring.get_offsets()==[[3, 4], [5, 6]]).all() and (rim.get_offsets()==ring.get_offsets()).all()
-    assert rim.get_linewidth()[0]>ring.get_linewidth()[0] and tuple(ring.get_edgecolor()[0])==(0, 1, 0, 1)
+    assert rim.get_linewidth()[0]>ring.get_linewidth()[0] and tuple(ring.get_edgecolor()[0])==(1, 1, 1, 1)
+    assert (rim.get_linewidth()[0], ring.get_linewidth()[0], ring.get_sizes()[0])==(2, 1, 27.5)
 
 
 def test_import_is_light():

@@ -224,7 +224,7 @@ def tensors_in(
     except (SafetensorError, OSError) as e:
         raise TTPError(f"{file} cannot be read ({e}): copy it again.") from e
 
-
+# %% ../nbs/00_basics.ipynb #9373a2a1
 def read_tensors(
     file, # .safetensors
 )->dict: # name -> tensor, in single precision

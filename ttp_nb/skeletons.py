@@ -281,11 +281,10 @@ def show_images(
 def ring_joints(
     ax, # matplotlib axes that show a picture
     points, # (n,2) x,y in its pixels
-    color:str='w', # of the rings
-    scale:float=1., # of the rings
+    scale:float=1., # of their size and width
 ):
-    "Rings with a dark rim; white ones mark joints that are wrong, on all pages."
+    "White rings with a dark rim: they mark joints that are wrong, on all pages."
     x, y = np.reshape(points, (-1, 2)).T
-    for edge, width in (('.1', 4), (color, 2)):
+    for edge, width in (('.1', 4), ('w', 2)):
         ax.scatter(x, y, s=110 * scale**2, facecolors='none', edgecolors=edge,
                    linewidths=scale * width)
